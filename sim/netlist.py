@@ -1,0 +1,258 @@
+"""The canonical netlist of a Verilog design, made by Yosys in a process of its own.
+
+`canonical` reads the flattened netlist before and after clean-up; `cut` also turns every
+flip-flop into an input (its state) and an output (its next state) and every clocked memory write
+into outputs, so that what is left is a pure function. Yosys writes to the terminal and may abort:
+it runs as `python -m tercet.sim.netlist`, and a failure becomes one InputError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..quant.errors import InputError
+from ..quant.names import printable
+
+__all__ = ["STATE_ATTRIBUTE", "Cut", "Netlist", "canonical", "cut"]
+
+#: Set on the wires that a flip-flop drives inside its own module: the variable of the Verilog.
+STATE_ATTRIBUTE = "tercet_state"
+
+FLATTEN = (
+    "setattr -mod -unset keep_hierarchy",
+    "setattr -unset keep_hierarchy",
+    "flatten",
+)
+CLEAN = ("opt_clean", "memory_nordff")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """Yosys JSON of the top module: `named` right after flattening, `clean` after CLEAN.
+
+    Cells keep their names between the two. `named` still holds every alias of a register that
+    clean-up drops; `clean` holds the cells that exist.
+    """
+
+    named: Json
+    clean: Json
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The pure function as Verilog text and its tables.
+
+    `registers`: dicts (n, cell, width, init), state in port ff_n, next state in tercet_nx_n.
+    `memories`: dicts (name, width, depth, array) of written memories; `array` is the variable.
+    `writes`: dicts (n, memory, addr_bits) in order of priority, the last one wins; outputs
+    tercet_wa_n (word address), tercet_wd_n (data), tercet_we_n (one enable per bit).
+    """
+
+    verilog: str
+    registers: list[Json]
+    memories: list[Json]
+    writes: list[Json]
+
+
+def canonical(verilog: Path, top: str) -> Netlist:
+    """The flattened netlist of module `top`; InputError when Yosys cannot read it."""
+    with TemporaryDirectory(prefix="tercet-netlist-") as folder:
+        out = Path(folder)
+        _run(verilog, top, out, "canonical")
+        return Netlist(*(_module(out / name, top) for name in ("named.json", "clean.json")))
+
+
+def cut(verilog: Path, top: str) -> Cut:
+    """The design as a pure next-state function; InputError when Yosys cannot read it."""
+    with TemporaryDirectory(prefix="tercet-netlist-") as folder:
+        out = Path(folder)
+        _run(verilog, top, out, "cut")
+        tables = json.loads((out / "cut.json").read_text())
+        return Cut((out / "cut.v").read_text(), **tables)
+
+
+def _module(path: Path, top: str) -> Json:
+    module: Json = json.loads(path.read_text())["modules"][top]
+    return module
+
+
+def _run(verilog: Path, top: str, out: Path, what: str) -> None:
+    if not verilog.is_file():
+        raise InputError(f"{printable(str(verilog))}: no such Verilog file")
+    command = [sys.executable, "-P", "-m", "tercet.sim.netlist", what]
+    command += [str(verilog.resolve()), top, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=out)
+    if done.returncode:
+        lines = (done.stdout + "\n" + done.stderr).strip().splitlines()
+        why = [line for line in lines if "ERROR" in line] or lines[-1:] or ["no message"]
+        raise InputError(f"{printable(verilog.name)}: Yosys failed: {printable(why[-1])}")
+
+
+class _Yosys:
+    """A Yosys design with quiet passes; lives in the child process only."""
+
+    def __init__(self, verilog: str, top: str) -> None:
+        from pyosys import libyosys
+
+        self.ys = libyosys
+        self.design = libyosys.Design()
+        language = " -sv" if verilog.endswith(".sv") else ""
+        self.run(f"read_verilog{language} {_quoted(verilog)}", f"hierarchy -check -top {top}")
+        self.run("proc")
+        self._mark_state()
+        self.run(*FLATTEN)
+
+    def run(self, *passes: str) -> None:
+        for one in passes:
+            self.ys.run_pass("tee -q " + one, self.design)
+
+    def id(self, name: str) -> Any:
+        return self.ys.IdString(name)
+
+    @property
+    def top(self) -> Any:
+        return self.design.top_module()
+
+    def _mark_state(self) -> None:
+        port = self.id("\\Q")
+        for module in self.design.all_selected_modules():
+            for cell in module.cells_.values():
+                if cell.is_builtin_ff():
+                    for bit in cell.getPort(port).bits():
+                        if bit.is_wire():
+                            bit.wire.set_bool_attribute(self.id("\\" + STATE_ATTRIBUTE), True)
+
+
+def _quoted(path: str) -> str:
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_canonical(yosys: _Yosys, out: Path) -> None:
+    yosys.run(f"write_json {_quoted(str(out / 'named.json'))}", *CLEAN)
+    yosys.run(f"write_json {_quoted(str(out / 'clean.json'))}")
+
+
+def _write_cut(yosys: _Yosys, out: Path) -> None:
+    yosys.run(*CLEAN, "dffunmap")
+    inits = _take_inits(yosys)
+    tables = {
+        "registers": _cut_registers(yosys, inits),
+        "memories": _rename_memories(yosys),
+        "writes": _cut_writes(yosys),
+    }
+    yosys.top.fixup_ports()
+    yosys.run("opt_clean", f"write_verilog -noattr {_quoted(str(out / 'cut.v'))}")
+    (out / "cut.json").write_text(json.dumps(tables))
+
+
+def _take_inits(yosys: _Yosys) -> dict[tuple[str, int], str]:
+    """Remove the initial values; (wire, offset) -> "0", "1" or "x"."""
+    inits: dict[tuple[str, int], str] = {}
+    key = yosys.id("\\init")
+    for wire in list(yosys.top.wires_.values()):
+        if key in wire.attributes:
+            value = wire.attributes[key].as_string()[::-1]
+            inits |= {(wire.name.str(), i): value[i] for i in range(wire.width)}
+            del wire.attributes[key]
+    return inits
+
+
+def _cut_registers(yosys: _Yosys, inits: dict[tuple[str, int], str]) -> list[Json]:
+    top, ys = yosys.top, yosys.ys
+    cells = [cell for cell in top.cells_.values() if cell.is_builtin_ff()]
+    table = []
+    for n, cell in enumerate(sorted(cells, key=lambda cell: cell.name.str())):
+        state, following = cell.getPort(yosys.id("\\Q")), cell.getPort(yosys.id("\\D"))
+        if cell.type.str() == "$adff":
+            following = _with_reset(yosys, cell, following)
+        bits = [inits.get((b.wire.name.str(), b.offset), "x") for b in state.bits()]
+        init = int("".join(reversed(bits)).replace("x", "0"), 2)
+        table.append({"n": n, "cell": cell.name.str(), "width": state.size(), "init": init})
+        top.remove(cell)
+        source = _port(yosys, f"tercet_ff_{n}", state.size())
+        source.port_input = True
+        _port(yosys, f"tercet_nx_{n}", 0, following).port_output = True
+        top.connect(state, ys.SigSpec(source))
+    return table
+
+
+def _with_reset(yosys: _Yosys, cell: Any, following: Any) -> Any:
+    """The next state of a flip-flop whose asynchronous reset is a port, sampled at the edge."""
+    reset, value = cell.getPort(yosys.id("\\ARST")), cell.getParam(yosys.id("\\ARST_VALUE"))
+    value = yosys.ys.SigSpec(value)
+    pair = (following, value)
+    if not cell.getParam(yosys.id("\\ARST_POLARITY")).as_bool():
+        pair = (value, following)
+    return yosys.top.Mux(yosys.id("$tercet$" + cell.name.str()), *pair, reset)
+
+
+def _port(yosys: _Yosys, name: str, width: int, driver: Any = None) -> Any:
+    """A new wire, driven by `driver` and of its width where one is given."""
+    wire = yosys.top.addWire(yosys.id("\\" + name), driver.size() if driver else width)
+    if driver:
+        yosys.top.connect(yosys.ys.SigSpec(wire), driver)
+    return wire
+
+
+def _rename_memories(yosys: _Yosys) -> list[Json]:
+    """Give each written memory a plain name; the driver finds its array by it."""
+    yosys.run("memory_collect")
+    cells = [cell for cell in yosys.top.cells_.values() if cell.type.str() == "$mem_v2"]
+    table: list[Json] = []
+    for cell in sorted(cells, key=lambda cell: cell.name.str()):
+        if not cell.getParam(yosys.id("\\WR_PORTS")).as_int():
+            continue
+        if cell.getParam(yosys.id("\\OFFSET")).as_int():
+            raise ValueError(f"memory {cell.name.str()} does not start at address 0")
+        memid, array = yosys.id("\\MEMID"), f"tercet_ram_{len(table)}"
+        row = {"name": cell.getParam(memid).decode_string().removeprefix("\\"), "array": array}
+        for key, parameter in (("width", "WIDTH"), ("depth", "SIZE")):
+            row[key] = cell.getParam(yosys.id("\\" + parameter)).as_int()
+        cell.setParam(memid, yosys.ys.Const("\\" + array))
+        table.append(row)
+    yosys.run("memory_unpack")
+    return table
+
+
+def _cut_writes(yosys: _Yosys) -> list[Json]:
+    def order(cell: Any) -> tuple[str, int]:
+        memory = cell.getParam(yosys.id("\\MEMID")).decode_string()
+        return memory, cell.getParam(yosys.id("\\PORTID")).as_int()
+
+    cells = [cell for cell in yosys.top.cells_.values() if "memwr" in cell.type.str()]
+    table = []
+    for n, cell in enumerate(sorted(cells, key=order)):
+        signals = {key: cell.getPort(yosys.id("\\" + key)) for key in ("ADDR", "DATA", "EN")}
+        for prefix, key in (("wa", "ADDR"), ("wd", "DATA"), ("we", "EN")):
+            _port(yosys, f"tercet_{prefix}_{n}", 0, signals[key]).port_output = True
+        memory = order(cell)[0].removeprefix("\\")
+        table.append({"n": n, "memory": memory, "addr_bits": signals["ADDR"].size()})
+        yosys.top.remove(cell)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tercet.sim.netlist")
+    parser.add_argument("what", choices=("canonical", "cut"))
+    parser.add_argument("verilog")
+    parser.add_argument("top")
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    yosys = _Yosys(args.verilog, args.top)
+    (_write_canonical if args.what == "canonical" else _write_cut)(yosys, args.out)
+    sys.stdout.flush()
+    os._exit(0)  # Yosys frees a design for seconds; the files are written
+
+
+if __name__ == "__main__":
+    main()
