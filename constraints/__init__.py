@@ -1,0 +1,1 @@
+"""Pin and timing files per board, read with importlib.resources."""

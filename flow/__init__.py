@@ -1,0 +1,1 @@
+"""The way through: passes, folding, emission, synthesis, estimates, search, command line."""

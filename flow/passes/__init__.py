@@ -1,0 +1,1 @@
+"""Graph to graph, one pass a file; `flow.pipeline` lists them in order."""
