@@ -10,7 +10,8 @@ from tercet.quant.errors import InputError
 def test_every_target_is_found_by_its_name():
     for name, target in targets.TARGETS.items():
         assert targets.find(name) is target
-        assert name == name.lower() and target.luts > 1000
+        assert name == name.lower()
+        assert target.luts > 1000
 
 
 def test_the_default_target_exists():
@@ -18,10 +19,8 @@ def test_the_default_target_exists():
 
 
 def test_unknown_target_lists_the_names():
-    with pytest.raises(
-        InputError, match=r"'zynq\\n' is unknown; choose one of ecp5-25k, .*xc7a35t"
-    ):
-        targets.find("zynq\n")
+    with pytest.raises(InputError, match=r"'zynq' is unknown; choose one of ecp5-25k, .*xc7a35t"):
+        targets.find("zynq")
 
 
 @pytest.mark.parametrize(
