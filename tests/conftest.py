@@ -1,4 +1,4 @@
-"""Fixtures for every package: random graphs (tests/quant/graphs.py)."""
+"""Fixtures for every package: random graphs and the plain-Python executor of tests/quant."""
 
 import importlib.util
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 
-def _graphs():
-    """The module tests/quant/graphs.py; tests are no package, so it is loaded by its path."""
-    name = "tercet_test_graphs"
+def _module(stem):
+    """A helper module of tests/quant; tests are no package, so it is loaded by its path."""
+    name = f"tercet_test_{stem}"
     if name not in sys.modules:
-        path = Path(__file__).parent / "quant" / "graphs.py"
+        path = Path(__file__).parent / "quant" / f"{stem}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
@@ -21,10 +21,16 @@ def _graphs():
 @pytest.fixture(scope="session")
 def random_graph():
     """random_graph(rng, ops=OPERATORS, max_hw=6, *, max_channels=5, max_steps=4) -> ir.Graph."""
-    return _graphs().random_graph
+    return _module("graphs").random_graph
 
 
 @pytest.fixture(scope="session")
 def random_input():
     """random_input(rng, graph, count) -> int64 [count, *input_shape]."""
-    return _graphs().random_input
+    return _module("graphs").random_input
+
+
+@pytest.fixture(scope="session")
+def naive():
+    """The module tests/quant/naive.py: evaluate(graph, image), products(node, x, zero_point)."""
+    return _module("naive")
