@@ -1,0 +1,1 @@
+"""cocotb benches, imported inside the simulator; they never import torch."""

