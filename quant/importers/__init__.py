@@ -1,0 +1,1 @@
+"""A model becomes an ir.Graph: one module per source format."""

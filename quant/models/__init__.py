@@ -1,0 +1,1 @@
+"""Small networks as plain torch modules, for the demo, tests and examples."""
