@@ -1,0 +1,47 @@
+# Every target makes .venv and installs by itself. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+PACKAGES := quant hw sim flow constraints
+OUT ?= build/demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+demo: $(READY)
+	$(BIN)/tercet demo --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: lint types test
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) links
+	$(BIN)/mypy
+
+# Folders are mapped to subpackages at import; type checkers need to see the tree itself.
+links:
+	@mkdir -p build/links/tercet
+	@for p in $(PACKAGES); do ln -sfn ../../../$$p build/links/tercet/$$p; done
+
+bench: $(READY)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# torch that is already in .venv (a CPU build, say) stays. pip 25.1 knows dependency groups.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	touch $@
+
+.DEFAULT_GOAL := demo
+.PHONY: demo test slow check lint types links bench wheel

@@ -1,0 +1,146 @@
+"""What each command calls, and whether what it had to show holds. Imports wait for their use."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..quant.errors import InputError
+from .progress import Progress
+
+__all__ = ["Done", "Run", "build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command's result, how to show it, and the claim that failed, if one did."""
+
+    result: Result
+    show: Callable[[Result], None]
+    failure: str | None = None
+
+
+Run = Callable[[Namespace], Done]
+
+
+def demo(args: Namespace) -> Done:
+    """The whole loop on real digits."""
+    from . import report_text
+    from .demo import demo as run_demo
+
+    with Progress(not args.json) as progress:
+        result = run_demo(args.out, quick=args.quick, progress=progress)
+    return Done(result, report_text.demo)
+
+
+def doctor(args: Namespace) -> Done:
+    """The state of the installation."""
+    from . import report_text
+    from .doctor import diagnose
+
+    result = diagnose()
+    missing = [check["name"] for check in result["checks"] if check["required"] and not check["ok"]]
+    failure = f"missing: {', '.join(missing)}" if missing else None
+    return Done(result, report_text.doctor, failure)
+
+
+def build(args: Namespace) -> Done:
+    """A model becomes a build directory."""
+    from . import report_text
+    from .build import build as run_build
+
+    with Progress(not args.json) as progress:
+        result = run_build(
+            args.model,
+            args.output,
+            calibration=args.calibration,
+            target=args.target,
+            plan=args.plan,
+            fold=args.fold,
+            trust_model=args.trust_model,
+            explain=args.explain,
+            quantisation=quantisation(args),
+            progress=progress,
+        )
+    return Done(result, report_text.build)
+
+
+def quantisation(args: Namespace) -> Result:
+    """The quantisation options that were given, by the names of `QuantConfig`."""
+    names = ("weight_bits", "act_bits", "scheme", "ranges", "percentile", "m_bits", "per_channel")
+    given = {name: getattr(args, name) for name in (*names, "asymmetric")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def run(args: Namespace) -> Done:
+    """A network on inputs."""
+    from . import report_text
+    from .build import run as run_network
+
+    result = run_network(args.source, args.inputs, args.output, args.engine)
+    failure = None if result["equal_to_reference"] else "the engine differs from the reference"
+    return Done(result, report_text.run, failure)
+
+
+def verify(args: Namespace) -> Done:
+    """Benches on the Verilog."""
+    from ..sim.verify import verify as run_benches
+    from . import report_text
+
+    with Progress(not args.json) as progress:
+        result = run_benches(args.directory, images=args.images, seed=args.seed, progress=progress)
+    failed = [bench["name"] for bench in result["benches"] if not bench["passed"]]
+    failure = f"benches failed: {', '.join(failed)}" if failed else None
+    if result["mismatches"] and not failed:
+        failure = f"{result['mismatches']} words differ from the reference"
+    return Done(result, report_text.verify, failure)
+
+
+def synth(args: Namespace) -> Done:
+    """Measured area, and the clock rate with --pnr."""
+    from . import report_text
+    from .synth import synth as run_synth
+
+    if args.freq is not None and not args.pnr:
+        raise InputError("--freq needs --pnr: only place and route knows the clock rate")
+    with Progress(not args.json) as progress:
+        progress("synthesising")
+        result = run_synth(
+            args.directory,
+            target=args.target,
+            pnr=args.pnr,
+            seeds=args.seeds,
+            frequency_mhz=args.freq,
+        )
+    return Done(result, report_text.synth)
+
+
+def inject(args: Namespace) -> Done:
+    """A fault campaign."""
+    from ..sim.campaign import run_campaign
+    from . import report_text
+
+    with Progress(not args.json) as progress:
+        result = run_campaign(
+            args.directory,
+            engine=args.engine,
+            faults=args.faults,
+            inputs=args.inputs,
+            seed=args.seed,
+            progress=progress,
+        )
+    disagreements = result["audit"]["disagreements"]
+    failure = f"audit: {disagreements} faults went another way in cocotb" if disagreements else None
+    return Done(result, report_text.inject, failure)
+
+
+def estimate(args: Namespace) -> Done:
+    """Costs without any tool."""
+    from . import report_text
+    from .estimate import estimate_command
+
+    return Done(estimate_command(args.model, target=args.target), report_text.estimate)

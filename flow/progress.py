@@ -1,0 +1,48 @@
+"""Progress of long commands: one line on the terminal, nothing where output is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TextIO
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """What is being done, on one line of `stream` that the next report overwrites.
+
+    Silent if `enabled` is false or the stream is no terminal, so logs and pipes stay clean. Use it
+    as a context manager: leaving it clears the line.
+    """
+
+    def __init__(self, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.enabled = enabled and self.stream.isatty()
+        self._width = 0
+
+    def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
+        """Show `what`, with "done of total" where they are known."""
+        if not self.enabled:
+            return
+        text = what
+        if done is not None:
+            text += f" {done}" if total is None else f" {done} of {total}"
+        self._write(text)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.enabled and self._width:
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        self.stream.write("\r" + text.ljust(self._width) + ("\r" if not text else ""))
+        self.stream.flush()
+        self._width = len(text)

@@ -1,0 +1,145 @@
+"""Results on the terminal: short tables. Foreign text is shown as it is, never as markup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
+
+Result = dict[str, Any]
+
+
+def _console() -> Console:
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _cell(value: Any) -> str:
+    """A number with thousands separated, a missing one as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def doctor(result: Result) -> None:
+    """One line a check, the fix behind what is missing."""
+    console = _console()
+    for check in result["checks"]:
+        mark = "ok" if check["ok"] else ("MISSING" if check["required"] else "-")
+        fix = "" if check["ok"] else f"; fix: {check['fix']}"
+        console.print(f"{mark:8}{check['name']:21}{check['detail']}{fix}")
+    console.print("ready" if result["ok"] else "not ready: mend what is MISSING")
+
+
+_RESOURCES = ("luts", "ffs", "dsps", "brams", "carries")
+
+
+def synth(result: Result) -> None:
+    """Measured beside estimated, then replicas and clock."""
+    console, guess = _console(), result["estimate"] or {}
+    table = _table(f"synthesis for {result['target']}", "", "measured", "estimated")
+    for key in _RESOURCES:
+        table.add_row(key, _cell(result[key]), _cell(guess.get(key)))
+    table.add_row("fmax_mhz", _cell(result["fmax_mhz"]), _cell(guess.get("fmax_mhz")))
+    console.print(table)
+    console.print(f"LUTs are {result['lut_metric']}")
+    _replicas(console, result["replicas"])
+    if result["bitstream"]:
+        console.print(f"bitstream: {result['bitstream']} (streams on any pins: not for a board)")
+
+
+def _replicas(console: Console, replicas: Result) -> None:
+    if not replicas["voters"]:
+        console.print("no voters: the plan triplicates nothing")
+        return
+    console.print(
+        f"replicas: {replicas['found']} of {replicas['expected']} voter bits traced to three "
+        f"registers and disjoint logic; {replicas['constant']} constant by design"
+    )
+    points = sorted({name for voter in replicas["voters"] for name in voter["fanout"]})
+    console.print(f"fan-out points (one signal for all three): {', '.join(points) or 'none'}")
+
+
+def verify(result: Result) -> None:
+    """One line a bench."""
+    console = _console()
+    for bench in result["benches"]:
+        console.print(f"{'passed' if bench['passed'] else 'FAILED':8}{bench['name']}")
+    console.print(
+        f"{result['images']} images, {result['mismatches']} mismatches, "
+        f"latency {_cell(result['latency_cycles'])} cycles, "
+        f"initiation interval {_cell(result['initiation_interval'])} cycles"
+    )
+
+
+def run(result: Result) -> None:
+    """One line."""
+    same = "equal to" if result["equal_to_reference"] else "DIFFERENT from"
+    _console().print(f"{result['images']} images on {result['engine']}: {same} the reference")
+
+
+def estimate(result: Result) -> None:
+    """The totals and the layers' share of them."""
+    console = _console()
+    keys = ("luts", "ffs", "dsps", "brams", "latency_cycles", "initiation_interval", "fmax_mhz")
+    table = _table("estimate", "", "value")
+    for key in keys:
+        table.add_row(key, _cell(result[key]))
+    console.print(table)
+    console.print(f"source: {result['source']}")
+
+
+def build(result: Result) -> None:
+    """Where the design is and what it should cost."""
+    console = _console()
+    console.print(f"{result['verilog']} for {result['target']}, manifest {result['manifest']}")
+    console.print(
+        f"latency {_cell(result['latency_cycles'])} cycles, "
+        f"initiation interval {_cell(result['initiation_interval'])} cycles"
+    )
+    estimate(result["estimate"])
+
+
+def inject(result: Result) -> None:
+    """Outcomes, then the rates with their intervals."""
+    console = _console()
+    table = _table(f"{_cell(result['experiments'])} upsets on {result['engine']}", "", "number")
+    for name, number in result["outcomes"].items():
+        table.add_row(name, _cell(number))
+    console.print(table)
+    rate = result["sdc_critical"]
+    console.print(
+        f"sdc_critical: avf {rate['avf']:.4%} ({rate['low']:.4%} to {rate['high']:.4%}, "
+        f"{rate['confidence']:.0%} confidence), "
+        f"{_cell(round(rate['vulnerable_bit_cycles']))} vulnerable bit-cycles"
+    )
+
+
+def demo(result: Result) -> None:
+    """The variants side by side."""
+    console = _console()
+    accuracy = f"{result['float_accuracy']:.2%} float, {result['int_accuracy']:.2%} integer"
+    console.print(f"accuracy {accuracy}; {result['seconds']:.0f} s")
+    columns = ("", "LUTs", "area", "sdc_critical", "against plain")
+    table = _table("variants", *columns)
+    for variant in result["variants"]:
+        ratio = variant["sdc_ratio"]
+        table.add_row(
+            variant["name"],
+            _cell(variant["synth"]["luts"]),
+            f"{variant['area_overhead']:+.1%}",
+            f"{variant['inject']['sdc_critical']['avf']:.4%}",
+            f"{ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})",
+        )
+    console.print(table)
