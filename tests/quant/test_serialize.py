@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def test_round_trip(random_graph, random_input, seed):
     assert serialize.digest(again) == serialize.digest(graph)
     assert serialize.to_json(again) == serialize.to_json(graph)
     assert np.array_equal(reference.run(again, x), reference.run(graph, x))
+
+
+def test_the_example_of_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
+    graph = serialize.from_json(text.split("```json")[1].split("```")[0])
+
+    found = reference.execute(graph, np.array([[5, 7], [9, 0]]))
+
+    assert found["fc"].tolist() == [[1, 20], [27, -12]]
+    assert found["label"].tolist() == [[1], [0]]
 
 
 def test_digest_sees_every_weight():
