@@ -7,6 +7,7 @@ Keys that this reader does not know are kept in `Manifest.raw` and otherwise ign
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["SCHEMA", "Layer", "Manifest", "Register", "Stream", "Tap", "Voter", 
 SCHEMA = 1
 MAX_BYTES = 256 << 20
 MAX_LANE_BITS = 62
+_FILE = re.compile(r"[A-Za-z0-9_./-]+")
 
 Words = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -269,6 +271,8 @@ def inside(directory: Path, name: str, origin: Path) -> Path:
     """The file `name` of `directory`; InputError, naming `origin`, unless it lies inside."""
     relative = Path(name)
     path = directory / relative
+    if not _FILE.fullmatch(name):
+        raise InputError(f"{origin}: {printable(name)} is no plain file name")
     if relative.is_absolute() or not path.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"{origin}: {printable(name)} must be a relative path inside {directory}")
     if not path.is_file():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from .manifest import Manifest, Register, Stream
 
-__all__ = ["TOP", "control_file", "wrapper"]
+__all__ = ["TOP", "connections", "control_file", "wrapper"]
 
 TOP = "tercet_probe"
 
@@ -25,9 +25,9 @@ def wrapper(manifest: Manifest) -> str:
         f"module {TOP}(input clk, input rst, input [1:0] drive,",
         f"             input [{manifest.input.word_bits + 1}:0] word);",
         f"  reg [{len(streams)}:0] moved, unstable;",
-        "  wire i_ready, o_valid, o_first, o_last, o_err;",
+        f"  wire i_ready, o_valid, o_first, o_last, o_err{'' if manifest.output.err else ' = 0'};",
         f"  wire [{manifest.output.word_bits - 1}:0] o_data;",
-        f"  {manifest.top} dut({_connections(manifest)});",
+        f"  {manifest.top} dut({connections(manifest, 'word', 'drive[0]', 'drive[1]')});",
         *_sampler(
             1, manifest.output, ("o_err", "o_last", "o_first", "o_data"), "o_valid", "drive[1]"
         ),
@@ -41,13 +41,17 @@ def wrapper(manifest: Manifest) -> str:
     return "\n".join([*lines, "    unstable[0] <= 0;", "  end", "endmodule", ""])
 
 
-def _connections(manifest: Manifest) -> str:
+def connections(manifest: Manifest, beat: str, valid: str, ready: str) -> str:
+    """Port connections of the top module to clk, rst, i_ready and o_valid, o_data, o_first, ...
+
+    `beat` names a wire {last, first, data} of the input; `valid` and `ready` are expressions.
+    """
     source, sink = manifest.input, manifest.output
     bits = source.word_bits
     pairs = [(manifest.clock, "clk"), (manifest.reset, "rst")]
-    pairs += [(source.valid, "drive[0]"), (source.ready, "i_ready")]
-    pairs += [(source.data, f"word[{bits - 1}:0]"), (source.first, f"word[{bits}]")]
-    pairs += [(source.last, f"word[{bits + 1}]"), (sink.ready, "drive[1]")]
+    pairs += [(source.valid, valid), (source.ready, "i_ready")]
+    pairs += [(source.data, f"{beat}[{bits - 1}:0]"), (source.first, f"{beat}[{bits}]")]
+    pairs += [(source.last, f"{beat}[{bits + 1}]"), (sink.ready, ready)]
     pairs += [(sink.valid, "o_valid"), (sink.data, "o_data")]
     pairs += [(sink.first, "o_first"), (sink.last, "o_last")]
     pairs += [(sink.err, "o_err")] if sink.err else []

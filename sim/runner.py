@@ -19,7 +19,7 @@ from ..quant.errors import InputError
 from . import probe, verilate
 from .manifest import Manifest, Register
 
-__all__ = ["Bench", "Result", "build", "python_path", "start"]
+__all__ = ["Bench", "Result", "build", "program", "python_path", "start"]
 
 TIMEOUT_S = 3600
 
@@ -46,12 +46,17 @@ def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
 
     Raises InputError if cocotb is not installed or the Verilog does not compile.
     """
-    share, libraries, _ = _cocotb()
     sources = {
         "public.vlt": probe.control_file(manifest, registers),
         "design.v": manifest.verilog.read_text(encoding="utf-8"),
         "probe.sv": probe.wrapper(manifest),
     }
+    return program(sources)
+
+
+def program(sources: Mapping[str, str]) -> Path:
+    """The cocotb model of Verilog and .vlt texts whose top module is probe.TOP; errors as `build`."""
+    share, libraries, _ = _cocotb()
     main = (share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8")
     link = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator")
     return verilate.executable(verilate.Recipe(sources, probe.TOP, main, ("--vpi",), link))
@@ -120,11 +125,20 @@ def _verdicts(path: Path) -> dict[str, str]:
     return found
 
 
-def start(model: Path, module: str, names: tuple[str, ...], work: Path, **options: Any) -> Bench:
+def start(
+    model: Path,
+    module: str,
+    names: tuple[str, ...],
+    work: Path,
+    *,
+    random_state: bool = True,
+    **options: Any,
+) -> Bench:
     """Start the tests `names` of the bench `module` in the folder `work`.
 
     `options` are what the bench reads from `work`/options.json. Each test writes
-    `work`/<name>.json; the simulator's output goes to `work`/log.txt.
+    `work`/<name>.json; the simulator's output goes to `work`/log.txt. What has no initial value
+    starts with random bits, or with zeros if not `random_state`.
     """
     _, _, users = _cocotb()
     work.mkdir(parents=True, exist_ok=True)
@@ -147,7 +161,8 @@ def start(model: Path, module: str, names: tuple[str, ...], work: Path, **option
     }
     for name in ("COCOTB_TESTCASE", "COCOTB_PLUSARGS", "GPI_EXTRA"):
         environment.pop(name, None)
-    command = [str(model), "+verilator+rand+reset+2", "+verilator+seed+1"]
+    reset = "2" if random_state else "0"
+    command = [str(model), f"+verilator+rand+reset+{reset}", "+verilator+seed+1"]
     with (work / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -5,25 +5,23 @@ as files; the benches (sim/benches) run in two processes on one compiled model.
 """
 
 import contextlib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..quant import reference, serialize
+from ..quant import serialize
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
-from ..quant.names import printable
 from . import cache, manifest, runner
-from .manifest import Manifest, Stream
+from .expected import load_frames, pack_streams, random_frames
+from .manifest import Manifest
 
-__all__ = ["load_frames", "verify"]
+__all__ = ["verify"]
 
-MIN_FRAMES = 6
+LEAST_FRAMES = 6
 CHUNK_FRAMES = 64
-MAX_BYTES = 4 << 30
 SAMPLED_REGISTERS = 4
 MODULES = ",".join(f"{__package__}.benches.{name}" for name in ("stream", "timing", "faults"))
 LONGEST = "stream_all"
@@ -49,13 +47,16 @@ def verify(
     graph = serialize.load(directory / "graph.json")
     x = load_frames(directory / "vectors.npz", graph)[:images]
     if not len(x):
-        raise InputError(f"{directory / 'vectors.npz'}: holds no frames; build with test frames")
+        raise InputError(
+            f"{directory / 'vectors.npz'}: no frames to verify; build with test frames"
+        )
     sampled, pairs = _sample(found)
     tell("compiling the model")
     model = runner.build(found, [found.registers[i] for i in {*sampled, *sum(pairs, ())}])
     with cache.scratch() as work:
         tell("computing the expected beats")
-        _write_vectors(found, graph, _enough(x, graph, seed), work)
+        extra = random_frames(graph, LEAST_FRAMES - len(x), seed)
+        _write_vectors(found, graph, np.concatenate([x, extra]), work)
         options = {"directory": str(directory.resolve()), "vectors": str(work), "seed": seed}
         options |= {"registers": sampled, "pairs": pairs}
         tell(f"running the benches on {len(x)} frames")
@@ -74,65 +75,18 @@ def _run(model: Path, work: Path, options: dict[str, Any]) -> list[runner.Result
         return [result for bench in benches for result in bench.wait()]
 
 
-def load_frames(path: Path, graph: Graph) -> IntArray:
-    """`x` of an .npz file as int64 [n, *input_shape]; InputError naming the file if it is not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > MAX_BYTES:
-                raise InputError(f"{path}: unpacks to more than {MAX_BYTES >> 30} GiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            x = arrays["x"]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'not readable'}") from None
-    except KeyError:
-        raise InputError(f"{path}: holds no array `x` of input frames") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: not an .npz file of plain arrays") from None
-    try:
-        return reference.check_input(graph, x)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _enough(x: IntArray, graph: Graph, seed: int) -> IntArray:
-    """At least six frames: random ones follow where the directory has fewer."""
-    kind, missing = graph.input_type, max(0, MIN_FRAMES - len(x))
-    values = np.array([-1, 1]) if kind.bipolar else np.arange(kind.lo, kind.hi + 1)
-    extra = np.random.default_rng(seed).choice(values, (missing, *graph.input_shape))
-    return np.concatenate([x, extra])
-
-
 def _write_vectors(found: Manifest, graph: Graph, x: IntArray, work: Path) -> None:
     """stream_<k>.npy: words uint8 [n, beats, word_bytes] of the input, the output, each tap."""
-    layouts = [(graph.input_name, found.input), (graph.output, found.output)]
-    layouts += [(tap.layer, tap.stream) for tap in found.taps]
-    known = {graph.input_name, *(node.name for node in graph)}
-    for name, _ in layouts:
-        if name not in known:
-            raise InputError(f"manifest.json: tap {name} is no layer of graph.json")
+    streams = [found.input, found.output, *(tap.stream for tap in found.taps)]
+    shapes = [(len(x), stream.beats, stream.word_bytes) for stream in streams]
     files = [
-        np.lib.format.open_memmap(
-            work / f"stream_{k}.npy", "w+", np.uint8, (len(x), layout.beats, layout.word_bytes)
-        )
-        for k, (_, layout) in enumerate(layouts)
+        np.lib.format.open_memmap(work / f"stream_{k}.npy", "w+", np.uint8, shape)
+        for k, shape in enumerate(shapes)
     ]
     for start in range(0, len(x), CHUNK_FRAMES):
         chunk = slice(start, start + CHUNK_FRAMES)
-        tensors = reference.execute(graph, x[chunk])
-        for file, (name, layout) in zip(files, layouts, strict=True):
-            file[chunk] = _pack(name, layout, tensors[name])
-
-
-def _pack(name: str, layout: Stream, frames: IntArray) -> manifest.Words:
-    if frames[0].size != layout.elements:
-        raise InputError(
-            f"manifest.json: layer {name} has {layout.elements} elements, "
-            f"graph.json {frames[0].size}; build the directory again"
-        )
-    try:
-        return layout.pack(frames.reshape(-1, *layout.shape))
-    except ValueError as error:
-        raise InputError(f"manifest.json: layer {name}: {printable(str(error))}") from None
+        for file, words in zip(files, pack_streams(found, graph, x[chunk]), strict=True):
+            file[chunk] = words
 
 
 def _sample(found: Manifest) -> tuple[list[int], list[tuple[int, ...]]]:
