@@ -1,0 +1,66 @@
+"""Arithmetic building blocks: constant tables, adder trees, multipliers out of adders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, signed
+
+from .config import ADDS_PER_RANK
+from .site import Site
+
+__all__ = ["adder_tree", "lut_multiply", "rom", "table"]
+
+
+def rom(m: Module, values: list[int], index: Any, shape: Any, name: str) -> Signal:
+    """A combinational table: `name` = values[index]; past its end it holds the last value."""
+    out = Signal(shape, name=name)
+    if len(set(values)) == 1:
+        m.d.comb += out.eq(values[0])
+        return out
+    with m.Switch(index):
+        for i, value in enumerate(values[:-1]):
+            with m.Case(i):
+                m.d.comb += out.eq(value)
+        with m.Default():
+            m.d.comb += out.eq(values[-1])
+    return out
+
+
+def table(rows: list[list[int]], bits: int) -> list[int]:
+    """Pack rows of (signed or unsigned) elements into words, element 0 lowest."""
+    mask = (1 << bits) - 1
+    return [sum((value & mask) << (i * bits) for i, value in enumerate(row)) for row in rows]
+
+
+def adder_tree(
+    m: Module, site: Site, terms: list[Value], name: str, role: str, shape: Any
+) -> Value:
+    """Sum of `terms` with a register behind every `ADDS_PER_RANK` inputs.
+
+    Takes `config.tree_levels(len(terms))` cycles; every partial sum fits `shape`.
+    """
+    rank = 0
+    while len(terms) > 1:
+        sums: list[Value] = []
+        for i in range(0, len(terms), ADDS_PER_RANK):
+            part = sum(terms[i + 1 : i + ADDS_PER_RANK], terms[i])
+            width = min(Shape.cast(shape).width, Value.cast(part).shape().width)
+            kind = signed(width) if Shape.cast(shape).signed else width
+            total = site.register(kind, f"{name}_{rank}_{i // ADDS_PER_RANK}", role)
+            m.d.sync += total.eq(part)
+            sums.append(total)
+        terms, rank = sums, rank + 1
+    return terms[0]
+
+
+def lut_multiply(a: Value, b: Value) -> Value:
+    """a * b as a sum of shifted rows, for targets or layers that spare the DSP blocks.
+
+    `b` is signed; its top bit weighs -2^(n-1). Exact: the result has len(a) + len(b) bits or more.
+    Source: schoolbook two's complement multiplication.
+    """
+    a, n = Value.cast(a), len(b)
+    rows: list[Value] = [Mux(b[i], a << i, 0) for i in range(n - 1)]
+    total: Value = sum(rows, Const(0, 1))
+    return total - Mux(b[n - 1], a << (n - 1), 0)

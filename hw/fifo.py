@@ -1,0 +1,92 @@
+"""Output FIFO of a layer; optionally a group's beats stay hidden until a check has passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import clog2
+from .site import Site
+from .stream import beat_layout, beat_stream
+
+__all__ = ["OutputFifo"]
+
+
+class OutputFifo(wiring.Component):
+    """First in, first out, `depth` beats; a beat written in cycle t is at `o` from t + 1.
+
+    With `committed` beats appear when `commit` is high, all that were written up to then (the beat
+    of the same cycle included), and `bad` becomes their `err`. The writer never overruns: it counts
+    credits. Fill is the distance of two pointers, so that an upset pointer heals once they meet.
+
+    Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
+    wait; 0: no commit), the `site` of the registers.
+
+    Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`.
+    Raises ValueError when `depth` is no power of two.
+    """
+
+    def __init__(self, lanes: int, lane_bits: int, depth: int, groups: int, site: Site) -> None:
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two, not {depth}")
+        self.lanes, self.lane_bits, self.depth, self.groups = lanes, lane_bits, depth, groups
+        self.site = site
+        members: dict[str, Any] = {
+            "write": In(1),
+            "beat": In(beat_layout(lanes, lane_bits)),
+            "o": Out(beat_stream(lanes, lane_bits)),
+            "empty": Out(1),
+        }
+        if groups:
+            members |= {"commit": In(1), "bad": In(1), "end": In(1)}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = clog2(self.depth) + 1
+        head = self.site.register(bits, "head", "control")
+        tail = self.site.register(bits, "tail", "control")
+        word = Cat(self.beat, self.end) if self.groups else Cat(self.beat)
+        store = memory.Memory(shape=unsigned(len(word)), depth=self.depth, init=[])
+        m.submodules.store = store
+        write, read = store.write_port(), store.read_port(domain="comb")
+        m.d.comb += [
+            write.addr.eq(tail),
+            write.data.eq(word),
+            write.en.eq(self.write),
+            read.addr.eq(head),
+            self.empty.eq(head == tail),
+        ]
+        with m.If(self.write):
+            m.d.sync += tail.eq(tail + 1)
+        pop = Signal()
+        m.d.comb += pop.eq(self.o.valid & self.o.ready)
+        with m.If(pop):
+            m.d.sync += head.eq(head + 1)
+        out = self.o.payload
+        m.d.comb += Cat(out).eq(read.data[: len(self.beat.as_value())])
+        if not self.groups:
+            m.d.comb += self.o.valid.eq(~self.empty)
+            return m
+        visible = self.site.register(bits, "visible", "control")
+        with m.If(self.commit):
+            m.d.sync += visible.eq(tail + self.write)
+        m.d.comb += self.o.valid.eq(head != visible)
+        self._verdicts(m, pop & read.data[-1], read.data)
+        return m
+
+    def _verdicts(self, m: Module, next_group: Any, word: Signal) -> None:
+        """One verdict for each committed group, in order of commit."""
+        slots = 1 << clog2(self.groups)
+        flags = self.site.register(slots, "verdicts", "checker")
+        put = self.site.register(clog2(slots), "verdict_put", "control")
+        get = self.site.register(clog2(slots), "verdict_get", "control")
+        with m.If(self.commit):
+            m.d.sync += [put.eq(put + 1), flags.bit_select(put, 1).eq(self.bad)]
+        with m.If(next_group):
+            m.d.sync += get.eq(get + 1)
+        err = self.o.payload.err
+        m.d.comb += err.eq(word[len(self.beat.as_value()) - 1] | flags.bit_select(get, 1))

@@ -1,0 +1,89 @@
+"""One output lane: weights, multipliers, adder tree and accumulator of a neuron at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Value, signed, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .arith import adder_tree, lut_multiply, rom, table
+from .config import LinearConfig, clog2
+from .site import Site
+
+__all__ = ["Lane"]
+
+
+class Lane(wiring.Component):
+    """acc = bias + sum over a group's steps of `simd` products; one step a cycle.
+
+    A step whose elements are in `act` in cycle t is in `acc` from cycle t + 2 + tree levels + 1 on.
+    The accumulator reloads `acc_in` in every cycle, stalled or not: an unprotected lane feeds `acc`
+    straight back, a replica the voted value (the protected sphere starts at `act` and at the
+    control inputs; ROM and weight register are inside).
+
+    Parameters: the layer's `config`, this lane's `index`, the `site` of its registers.
+
+    Members: `address`, the ROM word of the step that is in `act` one cycle later; `act`; `valid`,
+    `first` (a step, a group's first step) as they reach the accumulator; `group`, the pass whose
+    bias starts the sum; `acc_in`, `acc`.
+    """
+
+    def __init__(self, config: LinearConfig, index: int, site: Site) -> None:
+        if not 0 <= index < config.pe:
+            raise ValueError(f"index must be 0..{config.pe - 1}, not {index}")
+        self.config, self.index, self.site = config, index, site
+        passes, _, steps, _ = config.weight.shape
+        super().__init__(
+            {
+                "address": In(clog2(passes * steps)),
+                "act": In(config.simd * config.act_bits),
+                "valid": In(1),
+                "first": In(1),
+                "group": In(clog2(passes)),
+                "acc_in": In(signed(config.acc_bits)),
+                "acc": Out(signed(config.acc_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, site = self.config, self.site
+        weights = self._weights(m)
+        # Cycle 1: products.
+        products: list[Value] = []
+        for i in range(config.simd):
+            act: Any = self.act.word_select(i, config.act_bits)
+            act = act.as_signed() if config.act_signed else act
+            product = site.register(signed(config.product_bits), f"product_{i}", "product")
+            if config.multiplier == "lut" and not config.constant_weights:
+                m.d.sync += product.eq(lut_multiply(act, weights[i]))
+            else:
+                m.d.sync += product.eq(act * weights[i])
+            products.append(product)
+        # Cycles 2..: adder tree; then the accumulator.
+        total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
+        bias = rom(m, config.bias[:, self.index].tolist(), self.group, signed(config.acc_bits), "bias")
+        acc = site.register(signed(config.acc_bits), "acc", "accumulator")
+        base = Mux(self.first, bias, self.acc_in)
+        m.d.sync += acc.eq(Mux(self.valid, base + total, self.acc_in))
+        m.d.comb += self.acc.eq(acc)
+        return m
+
+    def _weights(self, m: Module) -> list[Value]:
+        """The step's weights: a ROM and its register, or constants when there is one word only."""
+        config, site = self.config, self.site
+        rows = config.weight[:, self.index].reshape(-1, config.simd).tolist()
+        bits = max(2, config.weight_bits)
+        if config.constant_weights:
+            return [Const(value, signed(bits)) for value in rows[0]]
+        words = table(rows, bits)
+        store = memory.Memory(shape=unsigned(bits * config.simd), depth=len(words), init=words)
+        m.submodules.weights = store
+        read = store.read_port(domain="comb")
+        weight = site.register(unsigned(bits * config.simd), "weight", "weight")
+        m.d.comb += read.addr.eq(self.address)
+        m.d.sync += weight.eq(read.data)
+        return [weight.word_select(i, bits).as_signed() for i in range(config.simd)]
+

@@ -1,0 +1,129 @@
+"""Layers that reduce a window without weights: maximum, average, index of the maximum."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import ArgMaxConfig, PoolConfig
+from .fifo import OutputFifo
+from .requantize import Requantizer
+from .sequencer import Sequencer, assemble
+from .site import Site
+from .stream import beat_stream
+from .window import WindowBuffer
+
+__all__ = ["ArgMax", "Pool"]
+
+REDUCE_CYCLES = 3
+"""Cycles from a step's issue to its element in the result: address, read, combine."""
+
+
+class _Reduce(wiring.Component):
+    """Buffer, sequencer, a combining register for each lane, FIFO; one step a cycle.
+
+    Parameters: `config`. Members: `i`, `o`, streams of beats (`hw.stream`).
+    """
+
+    def __init__(self, config: PoolConfig | ArgMaxConfig) -> None:
+        self.config, self.site = config, Site(config.name)
+        window = config.window
+        super().__init__(
+            {
+                "i": In(beat_stream(window.word, window.lane_bits, window.code_bits)),
+                "o": Out(beat_stream(config.out_lanes, config.out_bits)),
+            }
+        )
+
+    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+        """The results of a beat and the cycles that they come after the group is complete."""
+        raise AssertionError("defined by each layer kind")
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, site = self.config, self.site
+        window = WindowBuffer(config.window, site)
+        control = Sequencer(config, REDUCE_CYCLES, site)
+        fifo = OutputFifo(config.out_lanes, config.out_bits, config.fifo_beats, 0, site)
+        assemble(m, self, window, control, fifo)
+        outputs, late = self.combine(m, window, control)
+        done = control.done
+        marks: dict[str, Value] = {
+            "valid": done["valid"],
+            "begin": done["valid"] & done["begin"],
+            "end": done["end"],
+            "err": done["err"],
+        }
+        valids = [marks["valid"]]
+        for rank in range(late):
+            for name, source in marks.items():
+                stage = site.register(1, f"{name}_q{rank}", "control")
+                m.d.sync += stage.eq(source)
+                marks[name] = stage
+            valids.append(marks["valid"])
+        control.watch(m, fifo, valids)
+        m.d.comb += [
+            fifo.write.eq(marks["valid"]),
+            fifo.beat.data.eq(Cat(*outputs)),
+            fifo.beat.first.eq(marks["begin"]),
+            fifo.beat.last.eq(marks["end"]),
+            fifo.beat.err.eq(marks["err"]),
+        ]
+        return m
+
+
+class Pool(_Reduce):
+    """Maximum, or requantised sum, of a window, `config.out_lanes` channels a pass.
+
+    Padding is the type's minimum (maximum) or the zero point (average).
+    """
+
+    config: PoolConfig
+
+    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+        config = self.config
+        outputs: list[Value] = []
+        for i in range(config.out_lanes):
+            element: Value = window.act.word_select(i, config.window.lane_bits)
+            element = element.as_signed() if config.act_signed else element
+            shape = signed(config.acc_bits) if config.average else element.shape()
+            site = Site(config.name, i)
+            acc = site.register(shape, f"acc_{i}", "accumulator")
+            if config.average:
+                start = -config.zero_point * config.window.steps
+                combined: Value = Mux(control.first, start, acc) + element
+            else:
+                combined = Mux(control.first | (element > acc), element, acc)
+            with m.If(control.valid):
+                m.d.sync += acc.eq(combined)
+            if config.requantize is None:
+                outputs.append(acc)
+                continue
+            channels = [p * config.out_lanes + i for p in range(len(config.window.passes))]
+            unit = Requantizer(config.requantize, channels, config.acc_bits, site)
+            m.submodules[f"requantize_{i}"] = unit
+            m.d.comb += [unit.acc.eq(acc), unit.index.eq(control.group)]
+            outputs.append(unit.q)
+        return outputs, config.requantize_cycles
+
+
+class ArgMax(_Reduce):
+    """Index of a frame's largest element, the lowest index on ties; one element a cycle."""
+
+    config: ArgMaxConfig
+
+    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+        config, site = self.config, self.site
+        shape = signed(config.in_bits) if config.in_signed else unsigned(config.in_bits)
+        best = site.register(shape, "best", "accumulator")
+        index = site.register(config.out_bits, "best_index", "accumulator")
+        count = site.register(config.out_bits, "count", "control")
+        element: Value = window.act.as_signed() if config.in_signed else window.act
+        now = Signal(config.out_bits)
+        m.d.comb += now.eq(Mux(control.first, 0, count))
+        with m.If(control.valid):
+            m.d.sync += count.eq(now + 1)
+            with m.If(control.first | (element > best)):
+                m.d.sync += [best.eq(element), index.eq(now)]
+        return [index], 0

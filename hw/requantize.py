@@ -1,0 +1,117 @@
+"""Requantiser: accumulator to few bits, q = clamp(((acc m + 2^(s-1)) >> s) + zp, lo, hi), bound.
+
+Shifts that differ between channels become one: with S the largest, m' = m 2^(S-s) gives the same q,
+since ((acc m + 2^(s-1)) >> s) = ((acc m' + 2^(S-1)) >> S); for s = 0 the added 2^(S-1) is cut off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..quant.ir import Requantize
+from .arith import rom
+from .config import clog2, multiplies_by_one
+from .site import Site
+
+__all__ = ["Requantizer"]
+
+SPLIT_BITS = 17
+"""Low bits of a wide accumulator that one signed 18-bit multiplier takes beside a sign."""
+
+
+class Requantizer(wiring.Component):
+    """Requantises one lane; a value in `acc` in cycle t is in `q` from cycle t + `cycles` on.
+
+    `cycles` is 2 when every multiplier is 1 and the shift common, else 3 (multiply, add and round,
+    clamp). One value a cycle; never stalls; no reset.
+
+    Parameters: `kind`; `channels`, the channel of each table index; `acc_bits`; `site`.
+
+    Members: `acc`; `index`, the table index of the value that is in `acc` one cycle later; `q`.
+    """
+
+    def __init__(self, kind: Requantize, channels: list[int], acc_bits: int, site: Site) -> None:
+        self.kind, self.channels, self.acc_bits, self.site = kind, channels, acc_bits, site
+        super().__init__(
+            {
+                "acc": In(signed(acc_bits)),
+                "index": In(clog2(len(channels))),
+                "q": Out(kind.out.bits),
+            }
+        )
+
+    @property
+    def cycles(self) -> int:
+        """Cycles from `acc` to `q`."""
+        return 2 if multiplies_by_one(self.kind) else 3
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        kind, site = self.kind, self.site
+        shift = int(kind.shift.max())
+        rounding = 1 << (shift - 1) if shift else 0
+        bound, delay = self._bound(m)
+        if multiplies_by_one(kind):
+            rounded: Value = self.acc + rounding
+        else:
+            # Cycle 1: partial products.
+            multiplier = self._column(m, kind.multiplier << (shift - kind.shift), "multiplier")
+            parts = [(0, self.acc)]
+            if self.acc_bits > SPLIT_BITS + 1:
+                parts = [(0, self.acc[:SPLIT_BITS]), (SPLIT_BITS, self.acc[SPLIT_BITS:].as_signed())]
+            products: list[Value] = []
+            for at, part in parts:
+                full = part * multiplier
+                product = site.register(full.shape(), f"product_{at}", "requant")
+                m.d.sync += product.eq(full)
+                products.append(product << at)
+            rounded = sum(products[1:], products[0]) + rounding
+        # The cycle before the last: rounding; the shift is wiring.
+        total = site.register((rounded >> shift).shape(), "total", "requant")
+        m.d.sync += total.eq(rounded >> shift)
+        # The last cycle: zero point, clamp, bound.
+        low, high = kind.limits
+        zero_point = kind.out.zero_point
+        q = site.register(signed(kind.out.bits + 1), "q", "requant")
+        value, clamped = Signal.like(total + zero_point), Signal(signed(kind.out.bits + 1))
+        m.d.comb += [
+            value.eq(total + zero_point),
+            clamped.eq(Mux(value < low, low, Mux(value > high, high, value))),
+        ]
+        result: Value = clamped
+        if bound is not None:
+            limit = bound
+            for rank in range(delay):
+                held = site.register(Value.cast(bound).shape(), f"bound_{rank}", "requant")
+                m.d.sync += held.eq(limit)
+                limit = held
+            instead = limit if kind.bound_kind == "saturate" else zero_point
+            result = Mux(clamped > limit, instead, clamped)
+        m.d.sync += q.eq(result)
+        m.d.comb += self.q.eq(q)
+        return m
+
+    def _bound(self, m: Module) -> tuple[Any, int]:
+        """The bound of the value in `acc`, and the cycles that it has to wait for the clamp."""
+        if self.kind.bound is None:
+            return None, 0
+        return self._column(m, self.kind.bound, "bound"), self.cycles - 1
+
+    def _column(self, m: Module, values: Any, name: str) -> Any:
+        """This lane's entry of a per-channel table, registered to meet its value in `acc`."""
+        if len(values) == 1:
+            return int(values[0])
+        column = [int(v) for v in np.asarray(values)[self.channels]]
+        if len(set(column)) == 1:
+            return column[0]
+        low, high = min(column), max(column)
+        shape = signed(max(high.bit_length(), (~low).bit_length()) + 1) if low < 0 else high.bit_length()
+        looked_up = rom(m, column, self.index, shape, f"{name}_table")
+        entry = self.site.register(shape, name, "requant")
+        m.d.sync += entry.eq(looked_up)
+        return entry

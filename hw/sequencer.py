@@ -1,0 +1,172 @@
+"""Sequencer: walks passes and steps, starts groups, and times the marks that follow the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .config import LayerConfig, clog2
+from .fifo import OutputFifo
+from .site import Site
+from .window import WindowBuffer
+
+__all__ = ["Sequencer", "assemble"]
+
+MARKS = ("valid", "first", "last", "start", "begin", "end", "err")
+"""A step; a group's first and last step; a window's first pass; a frame's first and last group;
+the frame was flagged upstream."""
+
+
+class Sequencer(wiring.Component):
+    """Issues one step a cycle; a group starts when its window is complete and the FIFO has room.
+
+    Room is counted in credits: `beats` are taken when a group starts and given back when a beat
+    leaves the FIFO. Whenever nothing is under way the count restarts from zero, so an upset in it
+    does not last.
+
+    Parameters: `config`; `delay`, cycles from a step's issue to its place in the accumulator; the
+    `site` of the registers.
+
+    Members: `available`, `popped`, `idle` in; `issue`, `step`, `pass_`, `advance`, `start`,
+    `begin`, `end`, `address` (pass * steps + step), marks of the step that is issued; `valid`,
+    `first`, `group` as they reach the accumulator; `done_*`, one cycle later, when a group is
+    complete.
+    """
+
+    def __init__(self, config: LayerConfig, delay: int, site: Site) -> None:
+        self.config, self.delay, self.site = config, delay, site
+        steps, passes = config.window.steps, len(config.window.passes)
+        super().__init__(
+            {
+                "available": In(1),
+                "first_window": In(1),
+                "last_window": In(1),
+                "err_in": In(1),
+                "popped": In(1),
+                "idle": In(1),
+                "issue": Out(1),
+                "start": Out(1),
+                "advance": Out(1),
+                "step": Out(clog2(steps)),
+                "pass_": Out(clog2(passes)),
+                "address": Out(clog2(steps * passes)),
+                "valid": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "group": Out(clog2(passes)),
+                "busy": Out(1),
+                "done_valid": Out(1),
+                "done_begin": Out(1),
+                "done_end": Out(1),
+                "done_err": Out(1),
+                "done_group": Out(clog2(passes)),
+            }
+        )
+
+    @property
+    def done(self) -> dict[str, Signal]:
+        """Marks of a complete group: valid, begin, end, err, group."""
+        names = ("valid", "begin", "end", "err", "group")
+        return {name: getattr(self, f"done_{name}") for name in names}
+
+    def watch(self, m: Module, fifo: OutputFifo, under_way: list[Value]) -> None:
+        """Nothing is under way when the pipeline, `under_way` and the FIFO are empty."""
+        m.d.comb += self.idle.eq(~self.busy & ~Cat(*under_way).any() & fifo.empty)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, site = self.config, self.site
+        steps, passes = config.window.steps, len(config.window.passes)
+        step = site.register(range(max(2, steps)), "step", "control")
+        pass_ = site.register(range(max(2, passes)), "pass", "control")
+        at = site.register(clog2(steps * passes), "at", "control")
+        used = site.register(range(config.fifo_beats + 1), "used", "control")
+        first, last, start, final = Signal(), Signal(), Signal(), Signal()
+        go = Signal()
+        m.d.comb += [
+            first.eq(step == 0),
+            last.eq(step == steps - 1),
+            start.eq(pass_ == 0),
+            final.eq(pass_ == passes - 1),
+            go.eq(self.available & (used <= config.fifo_beats - config.beats)),
+            self.issue.eq(~first | go),
+            self.advance.eq(self.issue & last & final),
+            self.start.eq(first & start),
+            self.step.eq(step),
+            self.pass_.eq(pass_),
+            self.address.eq(at),
+        ]
+        with m.If(self.issue):
+            m.d.sync += step.eq(Mux(last, 0, step + 1))
+            m.d.sync += at.eq(Mux(self.advance, 0, at + 1))
+            with m.If(last):
+                m.d.sync += pass_.eq(Mux(final, 0, pass_ + 1))
+        taken = Signal(range(config.beats + 1))
+        m.d.comb += taken.eq(Mux(first & go, config.beats, 0))
+        m.d.sync += used.eq(Mux(self.idle, 0, used - self.popped) + taken)
+        self._marks(m, first, last, start, final)
+        return m
+
+    def _marks(self, m: Module, first: Signal, last: Signal, start: Signal, final: Signal) -> None:
+        """Shift the marks along with the data; count groups where they are summed up."""
+        site = self.site
+        marks: dict[str, Value] = {
+            "valid": self.issue,
+            "first": first,
+            "last": last,
+            "start": start,
+            "begin": self.first_window & start,
+            "end": self.last_window & final,
+            "err": self.err_in,
+        }
+        valids: list[Value] = []
+        for rank in range(1, self.delay):
+            for name in MARKS:
+                stage = site.register(1, f"{name}_{rank}", "control")
+                m.d.sync += stage.eq(marks[name])
+                marks[name] = stage
+            valids.append(marks["valid"])
+        passes = len(self.config.window.passes)
+        if passes > 1:
+            count = site.register(clog2(passes), "count", "control")
+            m.d.comb += self.group.eq(
+                Mux(marks["start"], 0, Mux(marks["first"], count + 1, count))
+            )
+            with m.If(marks["valid"]):
+                m.d.sync += count.eq(self.group)
+            m.d.comb += self.done_group.eq(count)
+        m.d.comb += [
+            self.valid.eq(marks["valid"]),
+            self.first.eq(marks["first"]),
+            self.last.eq(marks["valid"] & marks["last"]),
+        ]
+        done = site.register(1, "done_valid", "control")
+        m.d.sync += done.eq(marks["valid"] & marks["last"])
+        m.d.comb += [self.done_valid.eq(done), self.busy.eq(Cat(*valids, done).any())]
+        for name, port in (("begin", self.done_begin), ("end", self.done_end), ("err", self.done_err)):
+            held = site.register(1, f"done_{name}", "control")
+            m.d.sync += held.eq(marks[name])
+            m.d.comb += port.eq(held)
+
+
+def assemble(
+    m: Module, layer: Any, window: WindowBuffer, control: Sequencer, fifo: OutputFifo
+) -> None:
+    """Add buffer, sequencer and FIFO to a layer, join them, and join its streams `i` and `o`."""
+    m.submodules.window, m.submodules.sequencer, m.submodules.fifo = window, control, fifo
+    connect(m, flipped(layer.i), window.i)
+    connect(m, fifo.o, flipped(layer.o))
+    m.d.comb += [
+        control.available.eq(window.available),
+        control.first_window.eq(window.first_window),
+        control.last_window.eq(window.last_window),
+        control.err_in.eq(window.err),
+        control.popped.eq(fifo.o.valid & fifo.o.ready),
+        window.step.eq(control.step),
+        window.pass_.eq(control.pass_),
+        window.read.eq(control.issue),
+        window.advance.eq(control.advance),
+    ]

@@ -1,0 +1,227 @@
+"""When every beat moves: one exact recurrence over beats (max-plus), in NumPy, without Amaranth.
+
+Each event is the maximum of earlier events plus constants, so a whole layer is a running maximum
+over an array. What depends on later layers (a full buffer, a full FIFO) is found by iteration to
+the least fixed point, which is exact. Cycle 0 accepts the first beat; the source always has a beat,
+the sink always takes one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from math import gcd
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..quant.ir import IntArray
+from .config import LayerConfig, LinearConfig, WindowConfig
+
+__all__ = ["Timing", "initiation_interval", "recurrence", "sized"]
+
+Layer = TypeVar("Layer", bound=LayerConfig)
+
+LIMIT = 10_000
+"""Iterations after which the recurrence counts as diverging."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycle of the last output beat of each frame, and per layer the same at its output."""
+
+    last_beat_cycles: tuple[int, ...]
+    layers: dict[str, tuple[int, ...]]
+
+    @property
+    def latency_cycles(self) -> int:
+        """First input beat accepted to last output beat delivered, first frame after reset."""
+        return self.last_beat_cycles[0]
+
+    @property
+    def initiation_interval(self) -> int:
+        """Spacing of the last two frames' last beats."""
+        return self.last_beat_cycles[-1] - self.last_beat_cycles[-2]
+
+
+def initiation_interval(layers: tuple[LayerConfig, ...]) -> int:
+    """Closed form: the slowest layer's cycles for a frame, of input words, steps or beats."""
+    return max(layer.cycles_per_frame for layer in layers)
+
+
+def recurrence(layers: tuple[LayerConfig, ...], frames: int = 3) -> Timing:
+    """Beat times of `frames` frames back to back, exact when nothing outside stalls.
+
+    Raises ValueError for fewer than one frame.
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be >= 1, not {frames}")
+    stages = [_Stage(layer, frames) for layer in layers]
+    links = [_Link(None, stages[0])]
+    links += [_Link(a, b) for a, b in zip(stages, stages[1:], strict=False)]
+    tail = _Sink(stages[-1])
+    for _ in range(LIMIT):
+        changed = False
+        for link in links:
+            changed |= link.update()
+            changed |= link.sink.update()
+        changed |= tail.update()
+        if not changed:
+            break
+    else:
+        raise AssertionError("the timing recurrence does not converge")
+    ends = {s.layer.name: tuple(s.popped.reshape(frames, -1)[:, -1].tolist()) for s in stages}
+    return Timing(ends[layers[-1].name], ends)
+
+
+def sized(layer: Layer) -> Layer:
+    """The layer with the smallest buffer that keeps its interval with an unhindered source."""
+    depth = _buffer_depth(dataclasses.replace(layer.window, depth=1), layer.beats)
+    return dataclasses.replace(layer, window=dataclasses.replace(layer.window, depth=depth))
+
+
+@functools.lru_cache(maxsize=4096)
+def _buffer_depth(window: WindowConfig, beats: int) -> int:
+    """Words, a power of two: a window, a row of outputs, and what hides the change of frames."""
+    depth = window.least_depth
+    while True:
+        probe = _Probe(
+            name="probe", op="", window=dataclasses.replace(window, depth=depth), beats=beats,
+            out_shape=(), out_lanes=1, out_bits=1, out_signed=False,
+        )  # fmt: skip
+        if recurrence((probe,), 5).initiation_interval <= probe.cycles_per_frame:
+            return depth
+        depth *= 2
+
+
+class _Probe(LayerConfig):
+    """A layer of the least latency, to size a buffer."""
+
+    @property
+    def pipeline_cycles(self) -> int:
+        return 1
+
+
+def _chain(bound: IntArray, step: int = 1) -> IntArray:
+    """t[n] = max(t[n - 1] + step, bound[n])."""
+    ramp = step * np.arange(len(bound), dtype=np.int64)
+    return np.asarray(np.maximum.accumulate(bound - ramp) + ramp, dtype=np.int64)
+
+
+class _Stage:
+    """A layer's reader: groups start, beats become visible."""
+
+    def __init__(self, layer: LayerConfig, frames: int) -> None:
+        self.layer, self.frames = layer, frames
+        window = layer.window
+        words, windows = window.frame_words, window.windows
+        self.steps, self.passes = window.steps, len(window.passes)
+        base = np.repeat(np.arange(frames, dtype=np.int64) * words, windows)
+        starts = base + np.tile(window.window_starts, frames)
+        self.need = base + np.tile(window.window_needs, frames) - 1
+        # A word may enter once the first window that starts late enough is current.
+        self.slot_window = np.searchsorted(
+            np.maximum.accumulate(starts), np.arange(frames * words) - window.depth, side="right"
+        )
+        groups = frames * windows * self.passes
+        beats = np.arange(1, groups + 1) * layer.beats - layer.fifo_beats - 1
+        self.credit_from = int(np.searchsorted(beats, 0))
+        self.credit_beats = beats[self.credit_from :]
+        self.accepted = np.zeros(frames * words, dtype=np.int64)
+        self.started = np.zeros(groups, dtype=np.int64)
+        self.popped = np.zeros(groups * layer.beats, dtype=np.int64)
+        self.frame_starts = np.arange(frames) * words
+
+    @property
+    def finished(self) -> IntArray:
+        """Cycle in which each window's last step is issued."""
+        last: IntArray = self.started[self.passes - 1 :: self.passes] + self.steps - 1
+        return last
+
+    @property
+    def claims(self) -> IntArray:
+        """Cycle in which the reader takes each frame."""
+        ends = self.finished[self.layer.window.windows - 1 :: self.layer.window.windows]
+        before = np.concatenate(([0], ends[:-1]))
+        return np.maximum(self.accepted[self.frame_starts] + 1, before)
+
+    @property
+    def visible(self) -> IntArray:
+        """Cycle from which each beat stands at the FIFO's output, its predecessors gone."""
+        layer = self.layer
+        done = self.started + self.steps - 1 + layer.pipeline_cycles + layer.commit_cycles
+        spread = np.arange(layer.beats)
+        if layer.commit_cycles or (isinstance(layer, LinearConfig) and layer.modulus):
+            spread = np.zeros_like(spread)
+        beats: IntArray = (done[:, None] + spread).ravel()
+        return beats
+
+    @property
+    def writable(self) -> IntArray:
+        """Cycle from which the buffer takes each word."""
+        finished = np.concatenate(([-1], self.finished))
+        ready = finished[np.minimum(self.slot_window, len(finished) - 1)] + 1
+        ready[self.frame_starts[1:]] = np.maximum(
+            ready[self.frame_starts[1:]], self.claims[:-1] + 1
+        )
+        return ready
+
+    def update(self) -> bool:
+        """Recompute the starts; whether any moved."""
+        bound = np.zeros_like(self.started)
+        windows = bound[:: self.passes]
+        windows[:] = self.accepted[self.need] + 1
+        per_frame = self.layer.window.windows
+        windows[::per_frame] = np.maximum(windows[::per_frame], self.claims + 1)
+        if self.credit_from < len(bound):
+            room = self.popped[self.credit_beats] + 1
+            bound[self.credit_from :] = np.maximum(bound[self.credit_from :], room)
+        started = np.maximum(self.started, _chain(bound, self.steps))
+        changed = not np.array_equal(started, self.started)
+        self.started = started
+        return changed
+
+
+class _Link:
+    """Converters between two layers, or from the source: when words enter the next buffer."""
+
+    def __init__(self, source: _Stage | None, sink: _Stage) -> None:
+        self.source, self.sink = source, sink
+        word = sink.layer.window.word
+        lanes = word if source is None else source.layer.out_lanes
+        wide = lanes * word // gcd(lanes, word)
+        self.gather, self.split = wide // lanes, wide // word
+
+    def update(self) -> bool:
+        """Recompute the arrivals; whether any moved."""
+        sink, ready = self.sink, self.sink.writable
+        count = len(ready) // self.split
+        events = np.zeros((count, self.gather - 1 + self.split), dtype=np.int64)
+        events[:, self.gather - 1 :] = ready.reshape(count, self.split)
+        if self.source is not None:
+            visible = self.source.visible.reshape(count, self.gather)
+            events[:, : self.gather] = np.maximum(events[:, : self.gather], visible)
+        times = _chain(events.ravel()).reshape(events.shape)
+        accepted = times[:, self.gather - 1 :].ravel()
+        changed = not np.array_equal(accepted, sink.accepted)
+        sink.accepted = accepted
+        if self.source is not None:
+            popped = np.concatenate((times[:, : self.gather - 1], times[:, -1:]), axis=1).ravel()
+            changed |= not np.array_equal(popped, self.source.popped)
+            self.source.popped = popped
+        return changed
+
+
+class _Sink:
+    """The network's output: a beat a cycle."""
+
+    def __init__(self, source: _Stage) -> None:
+        self.source = source
+
+    def update(self) -> bool:
+        """Recompute the departures; whether any moved."""
+        popped: Any = _chain(self.source.visible)
+        changed = not np.array_equal(popped, self.source.popped)
+        self.source.popped = popped
+        return changed

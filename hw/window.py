@@ -1,0 +1,217 @@
+"""Window buffer: a circular memory that turns a channels-last stream into windows.
+
+The stream is written word by word; the reader walks over the windows in raster order and fetches
+`ports` words a step at fixed offsets from the window's first word. Positions are counted along the
+stream modulo a power of two, so padding needs no special address: it is masked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .arith import rom
+from .config import WindowConfig, clog2
+from .site import Site
+from .stream import beat_stream
+
+__all__ = ["WindowBuffer"]
+
+
+class WindowBuffer(wiring.Component):
+    """Buffer of `config.depth` words with `config.ports` reads.
+
+    A word accepted in cycle t is readable from cycle t + 1. The first word of a frame leaves a
+    *claim* (its position); the reader takes it in cycle t + 1 at the earliest, or in the last cycle
+    of the frame before, and may read from the cycle after. So one upset in a position cannot shift
+    the frames that follow. Data of the step requested in cycle t is in `act` from cycle t + 2.
+
+    Parameters: `config`, and the `site` of its registers.
+
+    Members: `i`, the stream; `available`, the current window is complete; `step`, `pass_`, what to
+    read; `read`, a step is issued; `advance`, its window is finished; `first_window`,
+    `last_window`, position in the frame; `err`, the frame was flagged upstream; `act`, the fetched
+    elements, port 0 lowest; `code`, their codes.
+    """
+
+    def __init__(self, config: WindowConfig, site: Site) -> None:
+        self.config, self.site = config, site
+        elements = config.ports * config.word
+        members: dict[str, Any] = {
+            "i": In(beat_stream(config.word, config.lane_bits, config.code_bits)),
+            "available": Out(1),
+            "step": In(clog2(config.steps)),
+            "pass_": In(clog2(len(config.passes))),
+            "read": In(1),
+            "advance": In(1),
+            "first_window": Out(1),
+            "last_window": Out(1),
+            "err": Out(1),
+            "act": Out(elements * config.lane_bits),
+        }
+        if config.code_bits:
+            members["code"] = Out(elements * config.code_bits)
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, control = self.config, self._control
+        bits = config.index_bits
+        written = control(bits, "written")
+        window, row, end = control(bits, "window"), control(bits, "row"), control(bits, "end")
+        active, claim_valid = control(1, "active"), control(1, "claim_valid")
+        claim = control(bits, "claim")
+        position = self._position(m)
+        finished = Signal()
+        m.d.comb += finished.eq(self.advance & self.last_window)
+
+        # Writer: a word is refused while its slot is still needed, or a claim is still open.
+        ahead = Signal(bits)
+        m.d.comb += [
+            ahead.eq(written - window),
+            self.i.ready.eq(
+                ~(self.i.payload.first & claim_valid)
+                & ~((active | claim_valid) & ~ahead[-1] & ahead[clog2(config.depth) : -1].any())
+            ),
+        ]
+        accept = Signal()
+        m.d.comb += accept.eq(self.i.valid & self.i.ready)
+        with m.If(accept):
+            m.d.sync += written.eq(written + 1)
+
+        # Reader: positions of the window, of the row of windows and of the frame's end.
+        start = self._modulo(-config.lead)
+        columns_step = config.stride[1] * config.words_per_pixel
+        rows_step = config.stride[0] * config.width * config.words_per_pixel
+        with m.If(self.advance):
+            with m.If(position["last_column"]):
+                m.d.sync += [row.eq(row + rows_step), window.eq(row + rows_step)]
+            with m.Else():
+                m.d.sync += window.eq(window + columns_step)
+        take = Signal()
+        m.d.comb += take.eq(claim_valid & (~active | finished))
+        with m.If(take):
+            m.d.sync += [
+                active.eq(1),
+                claim_valid.eq(0),
+                window.eq(claim + start),
+                row.eq(claim + start),
+                end.eq(claim + config.frame_words),
+            ]
+        with m.Elif(finished):
+            m.d.sync += [active.eq(0), window.eq(end + start)]
+        with m.If(accept & self.i.payload.first):
+            m.d.sync += [claim_valid.eq(1), claim.eq(written)]
+        whole, rest = Signal(bits), Signal(bits)
+        m.d.comb += [
+            whole.eq(written - window - config.span),
+            rest.eq(written - end),
+            self.available.eq(active & (~whole[-1] | ~rest[-1])),
+        ]
+        self._flag(m, accept, take, claim_valid)
+        self._read(m, accept, written, window, position)
+        return m
+
+    def _control(self, shape: Any, name: str) -> Signal:
+        return self.site.register(shape, name, "control")
+
+    def _modulo(self, value: int) -> int:
+        return value % (1 << self.config.index_bits)
+
+    def _position(self, m: Module) -> dict[str, Any]:
+        """Row and column of the current window, and which kernel rows and columns are inside."""
+        config = self.config
+        rows, columns = config.out_size
+        oy, ox = self._control(range(max(rows, 2)), "oy"), self._control(range(max(columns, 2)), "ox")
+        last_column = Signal()
+        m.d.comb += [
+            last_column.eq(ox == columns - 1),
+            self.first_window.eq((oy == 0) & (ox == 0)),
+            self.last_window.eq((oy == rows - 1) & last_column),
+        ]
+        with m.If(self.advance):
+            m.d.sync += ox.eq(Mux(last_column, 0, ox + 1))
+            with m.If(last_column):
+                m.d.sync += oy.eq(Mux(oy == rows - 1, 0, oy + 1))
+
+        def inside(n: int, axis: int, size: int, index: Signal, name: str) -> Signal:
+            """Bit k: kernel row (column) k of window `index` lies inside the image."""
+            stride, pad = config.stride[axis], config.padding[axis]
+            masks = []
+            for o in range(n):
+                at = [o * stride - pad + k * config.dilation[axis] for k in range(config.kernel[axis])]
+                masks.append(sum((0 <= a < size) << k for k, a in enumerate(at)))
+            return rom(m, masks, index, config.kernel[axis], name)
+
+        return {
+            "last_column": last_column,
+            "rows": inside(rows, 0, config.height, oy, "rows_inside"),
+            "columns": inside(columns, 1, config.width, ox, "columns_inside"),
+        }
+
+    def _flag(self, m: Module, accept: Signal, take: Signal, claim_valid: Signal) -> None:
+        """`err` is set for a frame when any of its words was flagged."""
+        err, waiting = self._control(1, "err_frame"), self._control(1, "err_claim")
+        beat = self.i.payload
+        with m.If(accept):
+            with m.If(beat.first):
+                m.d.sync += waiting.eq(beat.err)
+            with m.Elif(claim_valid):
+                m.d.sync += waiting.eq(waiting | beat.err)
+            with m.Else():
+                m.d.sync += err.eq(err | beat.err)
+        with m.If(take):
+            m.d.sync += err.eq(waiting | (accept & ~beat.first & beat.err))
+        m.d.comb += self.err.eq(err)
+
+    def _read(
+        self, m: Module, accept: Signal, written: Signal, window: Signal, position: dict[str, Any]
+    ) -> None:
+        config, site = self.config, self.site
+        address_bits = clog2(config.depth)
+        beat = self.i.payload
+        word = Cat(beat.data, beat.code) if config.code_bits else beat.data
+        base = rom(m, list(config.passes), self.pass_, address_bits, "pass_base")
+        acts, codes = [], []
+        for port in range(config.ports):
+            store = memory.Memory(shape=unsigned(len(word)), depth=config.depth, init=[])
+            m.submodules[f"store_{port}"] = store
+            write, read = store.write_port(), store.read_port(domain="comb")
+            m.d.comb += [write.addr.eq(written), write.data.eq(word), write.en.eq(accept)]
+            taps = [step[port] for step in config.taps]
+            offsets = [config.offset(tap) % config.depth for tap in taps]
+            offset = rom(m, offsets, self.step, address_bits, f"offset_{port}")
+            # Cycle 1: the address, and whether it lies in the padding.
+            address = site.register(address_bits, f"address_{port}", "control")
+            with m.If(self.read):
+                m.d.sync += address.eq(window + base + offset)
+            m.d.comb += read.addr.eq(address)
+            fetched: Any = read.data[: len(beat.data)]
+            if config.padded:
+                rows = rom(m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}")
+                columns = rom(m, [t[1] for t in taps], self.step, clog2(config.kernel[1]), f"kw_{port}")
+                outside = site.register(1, f"outside_{port}", "control")
+                with m.If(self.read):
+                    m.d.sync += outside.eq(
+                        ~(
+                            position["rows"].bit_select(rows, 1)
+                            & position["columns"].bit_select(columns, 1)
+                        )
+                    )
+                lane = config.pad_value % (1 << config.lane_bits)
+                fill = sum(lane << (i * config.lane_bits) for i in range(config.word))
+                fetched = Mux(outside, Const(fill, len(beat.data)), fetched)
+            # Cycle 2: the words.
+            act = site.register(len(beat.data), f"act_{port}", "activation")
+            m.d.sync += act.eq(fetched)
+            acts.append(act)
+            if config.code_bits:
+                code = site.register(len(beat.code), f"code_{port}", "activation")
+                m.d.sync += code.eq(read.data[len(beat.data) :])
+                codes.append(code)
+        m.d.comb += self.act.eq(Cat(*acts))
+        if config.code_bits:
+            m.d.comb += self.code.eq(Cat(*codes))

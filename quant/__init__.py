@@ -1,0 +1,1 @@
+"""The network in numbers: integer graph, reference, importers, quantisation, training."""

@@ -1,0 +1,1 @@
+"""The circuit in time: Verilator, cocotb benches, fault sites, engines, campaigns, statistics."""
