@@ -55,7 +55,7 @@ def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
 
 
 def program(sources: Mapping[str, str]) -> Path:
-    """The cocotb model of Verilog and .vlt texts whose top module is probe.TOP; errors as `build`."""
+    """The cocotb model of Verilog and .vlt texts with top module probe.TOP; errors as `build`."""
     share, libraries, _ = _cocotb()
     main = (share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8")
     link = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator")

