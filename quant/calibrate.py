@@ -52,7 +52,8 @@ class Statistics:
         hi = float(edges[min(int(np.searchsorted(share, 1.0 - tail)) + 1, BINS)])
         lo = float(edges[int(np.searchsorted(share, tail, side="right"))])
         lo, hi = min(lo, 0.0), max(hi, 0.0)
-        return (lo, hi) if hi > lo else (min(self.lo, 0.0), max(self.hi, 0.0))
+        narrow = hi - lo <= 2 * (self.hi - self.lo) / BINS
+        return (min(self.lo, 0.0), max(self.hi, 0.0)) if narrow else (lo, hi)
 
     def candidates(self) -> Iterator[tuple[float, float]]:
         """Ranges to try in a search, from narrow to whole."""

@@ -242,10 +242,7 @@ def _pad(node: Pad, x: Any) -> Any:
     import torch
 
     front, back = node.channels
-    if x.ndim == 4:
-        x = _padded(x, node.padding)
-        return torch.nn.functional.pad(x, (0, 0, 0, 0, front, back))
-    return torch.nn.functional.pad(x, (front, back))
+    return torch.nn.functional.pad(_padded(x, node.padding), (0, 0, 0, 0, front, back))
 
 
 def _concat(node: Concat, *xs: Any) -> Any:

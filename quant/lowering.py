@@ -272,11 +272,6 @@ def _flatten(lowering: Lowering, node: fg.Flatten) -> ir.Node:
 
 def _pad(lowering: Lowering, node: fg.Pad) -> ir.Node:
     lowering.types[node.name] = lowering.operand(node)
-    if len(node.shape) == 1:
-        front, back = node.channels
-        inner = lowering.orders[node.inputs[0]] + front
-        ends = np.arange(front), np.arange(back) + front + len(inner)
-        lowering.orders[node.name] = np.concatenate([ends[0], inner, ends[1]])
     return ir.Pad(name=node.name, inputs=node.inputs, padding=node.padding, channels=node.channels)
 
 

@@ -11,7 +11,13 @@ from ..errors import InputError
 from ..float_graph import FloatArray, FloatNode
 from ..names import printable
 
-__all__ = ["Builder", "Call"]
+__all__ = ["Builder", "Call", "pair"]
+
+
+def pair(values: Any) -> tuple[int, int]:
+    """Rows and columns of an argument that may be one number for both."""
+    values = list(values)
+    return values[0], values[-1]
 
 
 @dataclass

@@ -125,7 +125,8 @@ def _static(node: Any, path: str, batch: Any) -> tuple[int, ...]:
         )
     if str(first) != str(batch):
         raise InputError(
-            f"layer {printable(path)}: changes the batch axis; reshape as x.flatten(1) instead"
+            f"layer {printable(path)}: changes the batch axis; flatten with "
+            "x.flatten(1), and give Linear vectors"
         )
     return tuple(rest) or (1,)
 
@@ -155,7 +156,7 @@ def _call(node: Any, values: dict[Any, Any], builder: Builder) -> Any:
         return _evaluate(node, values)
     handler = OPERATORS.get(_operator(node))
     if handler is None:
-        if not isinstance(node.meta.get("val"), torch.Tensor):
+        if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
             return None  # a size; the operators that use it are read by their results' shapes
         raise InputError(
             f"layer {printable(path)}: operator {printable(_operator(node))} is not supported; "

@@ -26,7 +26,7 @@ from ..float_graph import (
     Sum,
 )
 from . import torch_pools
-from .torch_calls import Builder, Call
+from .torch_calls import Builder, Call, pair
 
 __all__ = ["OPERATORS", "SUPPORTED"]
 
@@ -39,17 +39,18 @@ SUPPORTED = (
 
 def _convolution(builder: Builder, call: Call) -> str:
     x, weight, bias, stride, padding, dilation, transposed, _, groups = call.args
-    if transposed or len(stride) != 2:
-        call.fail("only two-dimensional convolutions that are not transposed are supported")
     array = call.array(weight, "weight")
+    if transposed or array.ndim != 4:
+        call.fail("only two-dimensional convolutions that are not transposed are supported")
+    padding = pair(padding)
     bias = np.zeros(len(array)) if bias is None else call.array(bias, "bias")
     conv = Conv(
         **call.common(_tensor(call, x)),
         weight=array,
         bias=bias,
-        stride=tuple(stride),
+        stride=pair(stride),
         padding=(*padding, *padding),
-        dilation=tuple(dilation),
+        dilation=pair(dilation),
         groups=groups,
     )
     rows, cols = (max(conv.padding[i], conv.padding[i + 2]) for i in (0, 1))
@@ -152,7 +153,10 @@ def _multiply(builder: Builder, call: Call, divide: bool = False) -> str:
         call.fail("only multiplication and division by constants are supported")
     source, constant = (a, b) if isinstance(a, str) else (b, a)
     gain = _channels(call, constant)
-    return _affine(builder, call, source, 1.0 / gain if divide else gain, 0.0)
+    if divide:
+        with np.errstate(divide="ignore"):  # _affine refuses the result
+            gain = 1.0 / gain
+    return _affine(builder, call, source, gain, 0.0)
 
 
 def _channels(call: Call, value: Any) -> FloatArray:
@@ -195,17 +199,15 @@ def _reshape(builder: Builder, call: Call) -> str:
 
 
 def _pad(builder: Builder, call: Call) -> str:
+    if len(call.shape) != 3:
+        call.fail("padding of vectors is not supported; pad the image in front of flatten")
     widths, value = list(call.args[1]), call.get(2, 0)
-    rank = len(call.shape)
-    widths += [0] * (2 * rank - len(widths))
-    if value != 0 or min(widths) < 0 or len(widths) > 2 * rank:
+    if value != 0 or min(widths) < 0:
         call.fail("only padding with zeros is supported, not with other values and not cropping")
-    left, right, top, bottom = widths[:4] if rank == 3 else (0, 0, 0, 0)
-    front, back = widths[-2:]
-    padding = (top, left, bottom, right)
-    return builder.emit(
-        Pad(**call.common(_tensor(call, call.args[0])), padding=padding, channels=(front, back))
-    )
+    left, right, top, bottom, front, back = widths + [0] * (6 - len(widths))
+    padding, channels = (top, left, bottom, right), (front, back)
+    source = _tensor(call, call.args[0])
+    return builder.emit(Pad(**call.common(source), padding=padding, channels=channels))
 
 
 def _slice(builder: Builder, call: Call) -> str:

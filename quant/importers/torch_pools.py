@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..float_graph import AvgPool, GlobalAvgPool, MaxPool
-from .torch_calls import Builder, Call
+from .torch_calls import Builder, Call, pair
 
 __all__ = ["adaptive_avg", "adaptive_max", "avg_pool", "max_pool", "mean"]
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    values = list(values)
-    return values[0], values[-1]
 
 
 def _pool_window(
@@ -21,9 +16,9 @@ def _pool_window(
     """Kernel, stride, padding, and the rows and columns that ceil_mode added to the padding."""
     if len(call.shape) != 3:
         call.fail("only two-dimensional pooling is supported")
-    kernel = _pair(call.args[1])
-    stride = _pair(call.get(2) or kernel)
-    top, left = _pair(call.get(3, (0, 0)))
+    kernel = pair(call.args[1])
+    stride = pair(call.get(2) or kernel)
+    top, left = pair(call.get(3, (0, 0)))
     bottom, right = (
         max(before, (out - 1) * step + size - length - before)
         for before, out, step, size, length in zip(
@@ -43,7 +38,7 @@ def _pool_window(
 def max_pool(builder: Builder, call: Call) -> str:
     """max_pool2d_with_indices: ceil_mode becomes padding."""
     kernel, stride, padding, _ = _pool_window(builder, call)
-    if _pair(call.get(4, (1, 1))) != (1, 1):
+    if pair(call.get(4, (1, 1))) != (1, 1):
         call.fail("max pooling with dilation is not supported")
     node = MaxPool(**call.common(call.args[0]), kernel=kernel, stride=stride, padding=padding)
     return builder.emit(node)
