@@ -31,6 +31,7 @@ FLATTEN = (
     "setattr -unset keep_hierarchy",
     "flatten",
 )
+FIRST_PORT = 1_000_000  # after the ports of the design
 CLEAN = ("opt_clean", "memory_nordff")
 
 Json = dict[str, Any]
@@ -180,8 +181,10 @@ def _cut_registers(yosys: _Yosys, inits: dict[tuple[str, int], str]) -> list[Jso
         table.append({"n": n, "cell": cell.name.str(), "width": state.size(), "init": init})
         top.remove(cell)
         source = _port(yosys, f"tercet_ff_{n}", state.size())
-        source.port_input = True
-        _port(yosys, f"tercet_nx_{n}", 0, following).port_output = True
+        sink = _port(yosys, f"tercet_nx_{n}", 0, following)
+        source.port_input, sink.port_output = True, True
+        # In this order Verilator lays the states out side by side: one copy for many of them.
+        source.port_id, sink.port_id = FIRST_PORT + n, FIRST_PORT + len(cells) + n
         top.connect(state, ys.SigSpec(source))
     return table
 

@@ -92,10 +92,10 @@ class _Wire:
         return tuple(name.split(" ")) if name else (self.name,)
 
     @property
-    def order(self) -> tuple[bool, bool, bool, int, str]:
-        """Best name first."""
-        role = "role" not in self.attributes
-        return role, not self.public, role or not self.state, len(self.name), self.name
+    def order(self) -> tuple[bool, bool, bool, bool, int, str]:
+        """Best name first; names with $ were made by a tool."""
+        role, made = "role" not in self.attributes, "$" in self.name
+        return role, not self.public, role or not self.state, made, len(self.name), self.name
 
 
 def enumerate(verilog: Path, top: str) -> list[Register]:

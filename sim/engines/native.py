@@ -1,0 +1,209 @@
+"""The native engine: experiments on the cut model, in processes of their own.
+
+A stream of frames runs back to back with an output that is always ready; an experiment starts from
+the golden state of its cycle, flips its bits and stops as soon as state, memories and environment
+are golden again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...quant.errors import ClaimError
+from ...quant.ir import IntArray
+from ...quant.names import printable
+from .. import cache
+from ..manifest import Words
+from ..native_model import NativeModel, container_bytes
+from ..outcomes import Observed
+
+__all__ = ["RESET_CYCLES", "Faults", "Golden", "Timing", "golden", "inject", "register_values"]
+
+RESET_CYCLES = 3
+STATE_BUDGET_BYTES = 256 << 20
+CHUNK = 5000
+NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Limits of an experiment: `bound_frames` inferences are watched, counted from the one that
+    is delivered next; one that is `slack_cycles` late is a hang; `max_cycles` ends a golden run
+    that does not finish."""
+
+    bound_frames: int
+    slack_cycles: int
+    max_cycles: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The fault-free run: `cycles` in all, `accepted` [frames] cycle of the first input beat,
+    `done` [frames] cycle of the last output beat, `words` uint8 [frames, beats, word_bytes]."""
+
+    cycles: int
+    accepted: IntArray
+    done: IntArray
+    words: Words
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Experiments: `cycle` [n]; the bits that experiment i flips before that cycle's evaluation
+    are `bits[first[i]:first[i + 1]]`, numbers in the order of the cut netlist."""
+
+    cycle: IntArray
+    first: IntArray
+    bits: IntArray
+
+    @classmethod
+    def single(cls, cycle: IntArray, bit: IntArray) -> Faults:
+        """One bit an experiment."""
+        return cls(cycle, np.arange(len(cycle) + 1), bit)
+
+    def part(self, start: int, stop: int) -> Faults:
+        """Experiments start..stop-1."""
+        first = self.first[start : stop + 1]
+        bits = self.bits[first[0] : first[-1]]
+        return Faults(self.cycle[start:stop], first - first[0], bits)
+
+    def __len__(self) -> int:
+        return len(self.cycle)
+
+
+NO_FAULTS = Faults(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
+
+
+def golden(model: NativeModel, words: Words, timing: Timing) -> Golden:
+    """The fault-free run of `words` uint8 [frames, beats, word_bytes]; ClaimError if it stalls,
+    raises the error flag or delivers a malformed frame."""
+    return _run(model, words, timing, NO_FAULTS)[0]
+
+
+def register_values(
+    model: NativeModel, words: Words, timing: Timing, cycles: IntArray
+) -> list[list[int]]:
+    """Golden values at the start of each of `cycles`, in the order of `cut.registers`."""
+    raw = _run(model, words, timing, NO_FAULTS, cycles)[2].tobytes()
+    widths = [container_bytes(row["width"]) for row in model.design.cut.registers]
+    values, at = [], 0
+    for _ in range(len(cycles)):
+        row = []
+        for size in widths:
+            row.append(int.from_bytes(raw[at : at + size], "little"))
+            at += size
+        values.append(row)
+    return values
+
+
+def inject(
+    model: NativeModel,
+    words: Words,
+    timing: Timing,
+    faults: Faults,
+    *,
+    workers: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> Observed:
+    """Run the experiments; the result does not depend on `workers`.
+
+    Experiments are shared out in the order of their cycles. `progress` is called with the number
+    of experiments finished. ClaimError if a flip did not land.
+    """
+    order = np.argsort(faults.cycle, kind="stable")
+    taken = _reordered(faults, order)
+    starts = range(0, len(faults), CHUNK)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def one(start: int) -> Observed:
+            part = taken.part(start, min(start + CHUNK, len(faults)))
+            seen = _run(model, words, timing, part)[1]
+            if progress is not None:
+                progress(len(part))
+            return seen
+
+        parts = list(pool.map(one, starts))
+    return _joined(parts, order)
+
+
+def _reordered(faults: Faults, order: IntArray) -> Faults:
+    pieces = [faults.bits[faults.first[i] : faults.first[i + 1]] for i in order]
+    first = np.concatenate(([0], np.cumsum([len(p) for p in pieces]))).astype(np.int64)
+    bits = np.concatenate(pieces) if pieces else NO_FAULTS.bits
+    return Faults(faults.cycle[order], first, bits)
+
+
+def _joined(parts: list[Observed], order: IntArray) -> Observed:
+    """The parts as one, in the caller's order of experiments."""
+    ends, events = np.empty(len(order), np.uint8), np.empty(len(order), np.uint8)
+    ends[order] = np.concatenate([part.ends for part in parts])
+    events[order] = np.concatenate([part.events for part in parts])
+    offsets = np.cumsum([0] + [len(part.ends) for part in parts[:-1]])
+    experiment = order[
+        np.concatenate([p.experiment + at for p, at in zip(parts, offsets, strict=True)])
+    ]
+    rows = np.argsort(experiment, kind="stable")
+    rest = [
+        np.concatenate([getattr(p, key) for p in parts])[rows]
+        for key in ("frame", "flags", "words")
+    ]
+    return Observed(ends, events, experiment[rows], *rest)
+
+
+def _run(
+    model: NativeModel, words: Words, timing: Timing, faults: Faults, states: IntArray = NONE
+) -> tuple[Golden, Observed, Words]:
+    """One process: golden run, experiments, golden states in register order."""
+    frames, out = len(words), model.manifest.output
+    source = model.manifest.input
+    header = [frames, source.beats, source.word_bytes, out.beats, out.word_bytes]
+    header += [RESET_CYCLES, timing.max_cycles, timing.bound_frames, timing.slack_cycles]
+    header += [STATE_BUDGET_BYTES, len(faults), len(faults.bits), len(states)]
+    columns = (faults.cycle, faults.first, faults.bits, states)
+    with cache.scratch() as work:
+        with (work / "job").open("wb") as file:
+            file.write(np.array(header, "<u8").tobytes())
+            file.write(np.ascontiguousarray(words).tobytes())
+            for column in columns:
+                file.write(column.astype("<u4").tobytes())
+        _call(model.program, work)
+        return _read(work / "result", model, len(faults), frames)
+
+
+def _call(program: Path, work: Path) -> None:
+    done = subprocess.run([program, "job", "result"], cwd=work, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ClaimError(f"native engine: {printable(lines[-1])}")
+
+
+def _read(
+    path: Path, model: NativeModel, count: int, frames: int
+) -> tuple[Golden, Observed, Words]:
+    data, at = path.read_bytes(), 0
+
+    def take(number: int, kind: str, *shape: int) -> Any:
+        nonlocal at
+        array = np.frombuffer(data, kind, number, at)
+        at += array.nbytes
+        return array.reshape(-1, *shape) if shape else array
+
+    shape = (model.manifest.output.beats, model.manifest.output.word_bytes)
+    size = shape[0] * shape[1]
+    cycles, visible, state_bytes, *_ = (int(v) for v in take(5, "<u8"))
+    accepted, done = (take(frames, "<u4").astype(np.int64) for _ in range(2))
+    golden_run = Golden(cycles, accepted, done, take(frames * size, "u1", *shape))
+    ends, events = take(count, "u1"), take(count, "u1")
+    experiment, frame = (take(visible, "<u4").astype(np.int64) for _ in range(2))
+    flags, words = take(visible, "u1"), take(visible * size, "u1", *shape)
+    if (ends == 3).any():
+        raise ClaimError("native engine: a flip did not change exactly its bit of the state")
+    observed = Observed(ends, events, experiment, frame, flags, words)
+    return golden_run, observed, take(state_bytes, "u1")

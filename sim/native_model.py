@@ -1,0 +1,166 @@
+"""A design compiled for the native fault engine: its cut netlist, its tables, its program.
+
+Only the ports of the two streams, clock and reset are driven; other inputs of the top module stay
+0. What is compiled is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..quant.errors import InputError
+from ..quant.names import printable
+from . import cache, netlist, sites, verilate
+from .manifest import Manifest
+
+__all__ = ["Design", "NativeModel", "build", "container_bytes", "counters", "read_design"]
+
+ENGINES = Path(__file__).parent / "engines"
+SOURCES = ("native_model.h", "native.cpp")
+
+
+@dataclass(frozen=True)
+class Design:
+    """The registers of a design and its cut netlist."""
+
+    registers: tuple[sites.Register, ...]
+    cut: netlist.Cut
+
+    @functools.cached_property
+    def bit_numbers(self) -> dict[tuple[str, int], int]:
+        """(cell, index) -> number of the bit in the engine's order."""
+        numbers: dict[tuple[str, int], int] = {}
+        first = 0
+        for row in self.cut.registers:
+            numbers |= {(row["cell"], i): first + i for i in range(row["width"])}
+            first += row["width"]
+        return numbers
+
+    @property
+    def ff_bits(self) -> int:
+        """Number of flip-flop bits."""
+        return sum(register.width for register in self.registers)
+
+
+@dataclass(frozen=True)
+class NativeModel:
+    """The compiled campaign program of a design."""
+
+    manifest: Manifest
+    design: Design
+    program: Path
+
+
+def container_bytes(width: int) -> int:
+    """Bytes of the variable that Verilator declares for `width` bits."""
+    for bytes_ in (1, 2, 4, 8):
+        if width <= 8 * bytes_:
+            return bytes_
+    return 4 * -(-width // 32)
+
+
+def read_design(verilog: Path, top: str) -> Design:
+    """Registers and cut netlist of a Verilog file; InputError naming what is not supported."""
+    parts = (verilog.read_bytes(), verilog.suffix, top, importlib.metadata.version("pyosys"))
+    code = [Path(module.__file__ or "").read_bytes() for module in (netlist, sites)]
+
+    def make(folder: Path) -> None:
+        registers = sites.enumerate(verilog, top)
+        cut = netlist.cut(verilog, top)
+        both = {"registers": [dataclasses.asdict(r) for r in registers], "cut": vars(cut)}
+        (folder / "design.json").write_text(json.dumps(both))
+
+    path = cache.entry("cut", cache.key(*parts, *code), make) / "design.json"
+    data = json.loads(path.read_text())
+    registers = tuple(_register(row) for row in data["registers"])
+    design = Design(registers, netlist.Cut(**data["cut"]))
+    if {(b.cell, b.index) for r in registers for b in r.bits} != set(design.bit_numbers):
+        raise AssertionError("the cut netlist has other flip-flop bits than the enumeration")
+    return design
+
+
+def _register(row: dict[str, object]) -> sites.Register:
+    bits = tuple(
+        sites.Bit(**{**bit, "path": tuple(bit["path"])})
+        for bit in row["bits"]  # type: ignore[attr-defined]
+    )
+    return sites.Register(**{**row, "bits": bits, "aliases": tuple(row["aliases"])})  # type: ignore
+
+
+def build(found: Manifest) -> NativeModel:
+    """Compile the campaign program of a design, or take it from the cache.
+
+    Raises InputError if Yosys, Verilator or the compiler refuses the design.
+    """
+    design, ports = read_design(found.verilog, found.top), _ports(found)
+    missing = [name for name in ports.values() if name and f" {name};" not in design.cut.verilog]
+    if missing:
+        raise InputError(f"{found.verilog}: module {found.top} has no port {printable(missing[0])}")
+    main = "".join((ENGINES / name).read_text() for name in SOURCES)
+    public = f'public_flat_rw -module "{found.top}" -var "tercet_ram_*"'
+    recipe = verilate.Recipe(
+        sources={"cut.vlt": f"`verilator_config\n{public}\n", "cut.v": design.cut.verilog},
+        top=found.top,
+        main=_tables(design.cut, found.top, ports) + main,
+        verilator_flags=("-O3", "--x-assign", "0", "-Wno-lint", "-Wno-UNOPTFLAT"),
+        optimise="-O2",
+    )
+    return NativeModel(found, design, verilate.executable(recipe))
+
+
+def counters(found: Manifest) -> dict[str, str | None]:
+    """Outputs that are not 0 in a cycle which counts a retry or a correction, if there are any:
+    key `counters` of the manifest, {"retried": port, "corrected": port}."""
+    given = found.raw.get("counters") or {}
+    names = {key: given.get(key) for key in ("retried", "corrected")}
+    if any(
+        n is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", n) for n in names.values()
+    ):
+        raise InputError(f"{found.directory / 'manifest.json'}: counters must name output ports")
+    return names
+
+
+def _ports(found: Manifest) -> dict[str, str | None]:
+    """Macro name -> port; None where the design has no such port."""
+    ports: dict[str, str | None] = {key.upper(): name for key, name in counters(found).items()}
+    ports["RESET"] = found.reset
+    for prefix, stream in (("IN", found.input), ("OUT", found.output)):
+        for key in ("valid", "ready", "data", "first", "last"):
+            ports[f"{prefix}_{key.upper()}"] = getattr(stream, key)
+    ports["OUT_ERR"] = found.output.err
+    return ports
+
+
+def _mangled(name: str) -> str:
+    """A Verilog name as Verilator writes it in C++."""
+    return name.replace("__", "___05F")
+
+
+def _tables(cut: netlist.Cut, top: str, ports: dict[str, str | None]) -> str:
+    """The C++ preprocessor tables that native_model.h and native.cpp are written against."""
+    arrays = {row["array"]: n for n, row in enumerate(cut.memories)}
+    rows = {
+        "REGISTERS": [(row["n"], row["width"]) for row in cut.registers],
+        "MEMORIES": [(n, row["depth"]) for n, row in enumerate(cut.memories)],
+        "WRITES": [(row["n"], arrays[row["memory"]]) for row in cut.writes],
+    }
+    lines = [
+        f"#define TERCET_{name}(X) " + " ".join(f"X({', '.join(map(str, r))})" for r in table)
+        for name, table in rows.items()
+    ]
+    init = [
+        byte
+        for row in cut.registers
+        for byte in row["init"].to_bytes(container_bytes(row["width"]), "little")
+    ]
+    lines.append("#define TERCET_INIT " + ", ".join(map(str, init)))
+    lines.append(f"#define TERCET_ARRAY(n) root.{_mangled(top)}__DOT__tercet_ram_##n")
+    for name, port in ports.items():
+        lines.append(f"#define TERCET_{name} " + (f"model.root.{_mangled(port)}" if port else "0"))
+    return "\n".join(lines) + "\n"
