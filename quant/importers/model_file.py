@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,11 @@ def _from_export(file: Path) -> FloatGraph:
     import torch
 
     try:
-        # The only place that loads a program. It falls back to unpickling, which runs code from
-        # the file: load_model asks for trust_model first.
-        program = torch.export.load(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The only place that loads a program. It falls back to unpickling, which runs code
+            # from the file: load_model asks for trust_model first.
+            program = torch.export.load(file)
     except Exception as error:
         raise InputError(f"{printable(file.name)}: cannot be loaded: {_show(error)}") from error
     return import_program(program, file.stem)
