@@ -11,7 +11,7 @@ Counting flip-flops would not do: three merged incrementers left all 24 of them 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -105,7 +105,7 @@ class _Source:
 class _Tracer:
     def __init__(self, netlist: Netlist, voters: Sequence[Voter], family: Family) -> None:
         self.netlist, self.family = netlist, family
-        self.voted = frozenset(
+        self.voted: frozenset[Bit] = frozenset(
             bit
             for voter in voters
             for bit in netlist.net(f"{voter.path}.y")
@@ -145,28 +145,37 @@ class _Tracer:
         return result
 
     def _fanout(self, voter: Voter, rtl: Netlist) -> tuple[frozenset[Bit], list[str], list[str]]:
-        """Fan-out points of the replicas (mapped bits and names) and inputs that were merged."""
-        before = [rtl.nets_below(path) for path in voter.replicas]
-        after = [self.netlist.nets_below(path) for path in voter.replicas]
-        shared: set[Bit] = set()
-        names, merged = set(), set()
-        for name in set.intersection(*map(set, before), *map(set, after)):
-            nets = [found[name] for found in (*before, *after)]
-            if len({len(bits) for bits in nets}) > 1:
-                continue  # trimmed by synthesis; its bits have other names too, or are traced
-            for bits in zip(*nets, strict=True):
-                written, mapped = bits[:3], bits[3:]
-                if len(set(written)) == 1 and len(set(mapped)) == 1:
-                    shared.add(mapped[0])
-                    names.add(name)
-                elif len(set(written)) == 3 and self._meet(mapped):
-                    merged.add(name)
+        """Fan-out points of the replicas (mapped bits, names) and problems: what was merged."""
+        shared: dict[Bit, str] = {}
+        suspects: list[tuple[str, tuple[Bit, ...]]] = []
+        for name, written, mapped in self._signals(voter, rtl):
+            if len(set(written)) == 1 and len(set(mapped)) == 1:
+                shared.setdefault(mapped[0], name)
+            elif len(set(written)) == 3:
+                suspects.append((name, mapped))
+        # A signal that optimisation reduced to a fan-out point or a voted bit is not merged logic.
+        merged = {name for name, bits in suspects if self._meet(bits, self.voted.union(shared))}
         problems = [f"synthesis merged the replicas' signals {name}" for name in sorted(merged)]
-        return frozenset(shared), sorted(names), problems
+        return frozenset(shared), sorted(set(shared.values())), problems
 
-    def _meet(self, bits: Sequence[Bit]) -> bool:
-        """Whether two of three bits are one signal; equal constants are not counted."""
-        signals = [bit for bit in bits if self.netlist.constant(bit) is None]
+    def _signals(
+        self, voter: Voter, rtl: Netlist
+    ) -> Iterator[tuple[str, tuple[Bit, ...], tuple[Bit, ...]]]:
+        """Every bit of the replicas' named signals, short names first: (name, written, mapped).
+
+        Signals that synthesis trimmed are left out: they have other names too, or are traced.
+        """
+        trees = [net.nets_below(path) for net in (rtl, self.netlist) for path in voter.replicas]
+        names = set.intersection(*map(set, trees))
+        for name in sorted(names, key=lambda name: (len(name), name)):
+            nets = [tree[name] for tree in trees]
+            if len({len(bits) for bits in nets}) == 1:
+                for bits in zip(*nets, strict=True):
+                    yield name, bits[:3], bits[3:]
+
+    def _meet(self, bits: Sequence[Bit], known: frozenset[Bit]) -> bool:
+        """Whether two of three bits are one signal, constants and `known` ones aside."""
+        signals = [bit for bit in bits if self.netlist.constant(bit) is None and bit not in known]
         return len(set(signals)) < len(signals)
 
     def _is_constant(

@@ -149,6 +149,18 @@ def test_a_voter_that_ignores_a_replica_fails(tmp_path):
     assert "bit 3: the voter's output" in result["voters"][0]["problems"][0]
 
 
+def test_a_signal_that_optimisation_made_a_fan_out_point_is_not_merged(tmp_path):
+    """Each replica's own table lookup turns out to be `en` itself."""
+    lane = ("(* keep_hierarchy *)" + COUNTER).replace(
+        "always", "wire bias; assign bias = en ? 1'b1 : 1'b0; always"
+    )
+
+    _, result = check(tmp_path, lane.replace("en ? v + 4'd1", "bias ? v + 4'd1"))
+
+    assert result["found"] == 4
+    assert result["voters"][0]["fanout"] == ["clk", "en", "rst", "v"]
+
+
 def test_replicas_that_are_logic_fail(tmp_path):
     lane = ("(* keep_hierarchy *)" + COUNTER).replace("output reg [3:0] q", "output [3:0] q")
     lane = lane.replace("always", "reg [3:0] r; assign q = r ^ {4{en}} ^ v; always")
