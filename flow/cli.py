@@ -194,9 +194,53 @@ def _inject(command: argparse.ArgumentParser) -> None:
         default="native",
         help="native: compiled C++, fast; cocotb: slow, independent of it",
     )
-    command.add_argument("--faults", type=_count, metavar="N", help="number of upsets")
-    command.add_argument("--inputs", type=_count, metavar="K", help="inputs to spread them over")
+    number = command.add_mutually_exclusive_group()
+    number.add_argument("--faults", type=_count, metavar="N", help="number of upsets")
+    number.add_argument(
+        "--margin",
+        type=_positive,
+        metavar="E",
+        help="as many upsets as +-E of a rate needs (default: 0.01)",
+    )
+    command.add_argument(
+        "--confidence",
+        type=_positive,
+        default=0.95,
+        metavar="C",
+        help="of the intervals (default: 0.95)",
+    )
+    command.add_argument(
+        "--inputs",
+        type=_count,
+        default=32,
+        metavar="K",
+        help="inputs to spread them over (default: 32)",
+    )
+    command.add_argument(
+        "--inputs-file", type=Path, metavar="X.npz", help="inputs `x` (default: DIR/vectors.npz)"
+    )
+    command.add_argument(
+        "--first-input",
+        type=int,
+        default=0,
+        metavar="I",
+        help="number of the first one (default: 0)",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    command.add_argument(
+        "--audit",
+        type=int,
+        default=200,
+        metavar="N",
+        help="upsets to repeat in cocotb (default: 200)",
+    )
+    command.add_argument(
+        "--workers",
+        type=_count,
+        default=2,
+        metavar="N",
+        help="processes; they change no result (default: 2)",
+    )
 
 
 def _synth(command: argparse.ArgumentParser) -> None:

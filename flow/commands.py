@@ -129,8 +129,14 @@ def inject(args: Namespace) -> Done:
             args.directory,
             engine=args.engine,
             faults=args.faults,
+            margin=args.margin,
+            confidence=args.confidence,
             inputs=args.inputs,
+            first_input=args.first_input,
             seed=args.seed,
+            audit=args.audit,
+            inputs_file=args.inputs_file,
+            workers=args.workers,
             progress=progress,
         )
     disagreements = result["audit"]["disagreements"]

@@ -112,18 +112,34 @@ def build(result: Result) -> None:
 
 
 def inject(result: Result) -> None:
-    """Outcomes, then the rates with their intervals."""
+    """Outcomes, where the critical ones come from, rates with intervals, the audit."""
     console = _console()
-    table = _table(f"{_cell(result['experiments'])} upsets on {result['engine']}", "", "number")
+    title = f"{_cell(result['experiments'])} upsets of {_cell(result['ff_bits'])} flip-flop bits"
+    table = _table(title, "outcome", "number")
     for name, number in result["outcomes"].items():
         table.add_row(name, _cell(number))
     console.print(table)
+    roles = _table("by role", "role", "bits", "upsets", "sdc_critical")
+    for name, group in result["by_role"].items():
+        critical = group["outcomes"]["sdc_critical"]
+        roles.add_row(name, *map(_cell, (group["ff_bits"], group["experiments"], critical)))
+    console.print(roles)
     rate = result["sdc_critical"]
     console.print(
-        f"sdc_critical: avf {rate['avf']:.4%} ({rate['low']:.4%} to {rate['high']:.4%}, "
-        f"{rate['confidence']:.0%} confidence), "
-        f"{_cell(round(rate['vulnerable_bit_cycles']))} vulnerable bit-cycles"
+        f"sdc_critical: {rate['avf']:.3%} of upsets ({rate['low']:.3%} to {rate['high']:.3%} at "
+        f"{rate['confidence']:.0%}), {_cell(round(rate['vulnerable_bit_cycles']))} "
+        "vulnerable bit-cycles"
     )
+    coverage, audit = result["detection_coverage"], result["audit"]
+    if coverage is not None:
+        console.print(f"detection coverage: {coverage:.2%} of what was not masked")
+    console.print(f"audit in cocotb: {audit['disagreements']} of {audit['sampled']} differ")
+    console.print(
+        f"engine {result['engine']}, {result['rate_per_s']:,.0f} upsets/s; {result['fault_model']}"
+    )
+    for note in result["notes"]:
+        console.print(f"note: {note}")
+    console.print(f"campaign {result['id']}")
 
 
 def demo(result: Result) -> None:
