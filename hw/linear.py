@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -187,7 +187,9 @@ class Linear(wiring.Component):
         passes = len(config.window.passes)
         for i, word in enumerate(words):
             if config.requantize is None:
-                outputs.append(word)
+                raw = Signal(signed(config.out_bits), name=f"raw_{i}")
+                m.d.comb += raw.eq(word)
+                outputs.append(raw)
                 continue
             channels = [
                 group * config.pe + beat * config.out_lanes + i

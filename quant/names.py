@@ -49,7 +49,7 @@ _PORTS = frozenset({"clk", "rst", "top"}) | {
 
 
 def _reserved(name: str) -> bool:
-    return name in _KEYWORDS or name in _PORTS or name.startswith("tap_")
+    return name in _KEYWORDS or name in _PORTS or name.startswith(("tap_", "to_", "head__"))
 
 
 def sanitize(name: str, taken: Container[str]) -> str:

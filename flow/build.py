@@ -1,0 +1,361 @@
+"""A model becomes a build directory: graph, Verilog, manifest, vectors, report, cocotb bench."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hw.config import LayerConfig
+from ..hw.configure import Fold, Protection, configure
+from ..hw.timing import Timing, recurrence
+from ..quant import serialize
+from ..quant.errors import InputError
+from ..quant.importers.model_file import load_model
+from ..quant.ir import Graph, IntArray
+from ..quant.names import printable
+from ..sim import sites, standalone
+from . import targets
+from .emit import TOP, emit, voters
+from .estimate import estimate_design
+from .folding import balance, folding_json, load_folding
+from .frames import read_frames
+from .passes.gather_neurons import gather_neurons
+from .plan import Plan, load_plan, protect
+
+__all__ = ["Design", "build", "build_design", "prepare"]
+
+SCHEMA = 1
+FRAMES = 3
+"""Frames whose last beats the manifest predicts."""
+RANDOM_VECTORS = 32
+DISTRIBUTIONS = ("tercet", "amaranth", "pyosys", "numpy")
+
+Report = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A graph with its folding and protection, and the circuits' configuration.
+
+    `permutation[layer]` is the neuron at each channel position of that layer's stream.
+    """
+
+    graph: Graph
+    folding: Mapping[str, Fold]
+    plan: Plan
+    protection: Mapping[str, Protection]
+    layers: tuple[LayerConfig, ...]
+    permutation: Mapping[str, IntArray]
+
+    def timing(self) -> Timing:
+        """Beat times of the first frames."""
+        return recurrence(self.layers, FRAMES + 2)
+
+
+def prepare(
+    graph: Graph,
+    folding: Mapping[str, Fold] | None = None,
+    plan: Plan | None = None,
+    select_x: IntArray | None = None,
+) -> Design:
+    """Choose folding, place the protected neurons, configure the circuits; writes nothing.
+
+    `select_x` are frames [n, *input_shape] to score neurons on. Raises InputError naming the layer.
+    """
+    plan = plan or Plan()
+    folding = dict(folding) if folding is not None else balance(graph)
+    protection = protect(plan, graph, select_x)
+    lanes = {name: fold.pe for name, fold in folding.items()}
+    chosen = {name: guard.neurons for name, guard in protection.items()}
+    moved, permutation = gather_neurons(graph, chosen, lanes)
+    placed = {
+        name: Protection(guard.modulus, _positions(guard.neurons, permutation.get(name)))
+        for name, guard in protection.items()
+    }
+    layers = configure(moved, folding, placed)
+    return Design(graph, folding, plan, protection, layers, permutation)
+
+
+def _positions(neurons: tuple[int, ...], order: IntArray | None) -> tuple[int, ...]:
+    """Channel positions of neurons in a permuted stream."""
+    if order is None:
+        return neurons
+    where = np.argsort(order)
+    return tuple(int(where[n]) for n in neurons)
+
+
+def build(
+    model: str,
+    out: Path,
+    *,
+    calibration: Path | None = None,
+    vectors: Path | None = None,
+    target: str | None = None,
+    plan: Path | None = None,
+    fold: str = "auto",
+    trust_model: bool = False,
+    explain: bool = False,
+    quantisation: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Read MODEL and write the build directory `out`; the result is design.md's `build` JSON.
+
+    `calibration` sets the ranges of a float model and scores neurons for the plan; `vectors` are
+    the frames for `tercet verify` and `inject` (default: calibration, else random ones).
+    Raises InputError naming the file, layer or option; nothing half-written stays behind.
+    """
+    tell = progress or _silent
+    device = targets.find(target or targets.DEFAULT)
+    _check_output(out)
+    hardening = load_plan(plan) if plan is not None else Plan()
+    tell("reading the model")
+    graph = _load(model, calibration, quantisation, trust_model)
+    folding = balance(graph) if fold == "auto" else load_folding(Path(fold), graph)
+    known = read_frames(graph, calibration)[0] if calibration is not None else None
+    frames, labels = read_frames(graph, vectors) if vectors is not None else (known, None)
+    design = prepare(graph, folding, hardening, known)
+    result = build_design(
+        design, out, target=device.name, frames=frames, labels=labels, progress=progress
+    )
+    if explain:
+        result["explain"] = [_explain(layer) for layer in design.layers]
+    return result
+
+
+def _load(
+    model: str, calibration: Path | None, options: Mapping[str, Any] | None, trust: bool
+) -> Graph:
+    from ..quant.quant_config import QuantConfig
+
+    if model.endswith(".json") and options:
+        raise InputError(
+            f"--{next(iter(options)).replace('_', '-')}: {printable(model)} is quantised already; "
+            "quantisation options are for float models"
+        )
+    config = QuantConfig(**(options or {}))
+    return load_model(model, calibration=calibration, config=config, trust_model=trust)
+
+
+def _silent(*args: object) -> None:
+    """No progress is shown."""
+
+
+def _explain(layer: LayerConfig) -> dict[str, Any]:
+    window = layer.window
+    return {
+        "layer": layer.name,
+        "cycles_per_frame": layer.cycles_per_frame,
+        "windows": window.windows,
+        "passes": len(window.passes),
+        "steps": window.steps,
+        "out_lanes": layer.out_lanes,
+        "buffer_words": window.depth,
+        "fifo_beats": layer.fifo_beats,
+    }
+
+
+def build_design(
+    design: Design,
+    out: Path,
+    *,
+    target: str = targets.DEFAULT,
+    frames: IntArray | None = None,
+    labels: IntArray | None = None,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Write the build directory of a prepared design; as `build`, from Python."""
+    tell = progress or _silent
+    out = Path(out)
+    _check_output(out)
+    with _staged(out) as work:
+        tell("writing the Verilog")
+        verilog = emit(design.layers, work)
+        tell("naming every register")
+        registers = [register.to_json() for register in sites.enumerate(verilog, TOP)]
+        _check_roles(registers)
+        timing = design.timing()
+        cost = estimate_design(design, targets.find(target))
+        manifest = _manifest(design, verilog, registers, timing, target)
+        _dump(work / "manifest.json", manifest)
+        serialize.save(design.graph, work / "graph.json")
+        _vectors(work, design.graph, frames, labels)
+        tell("writing the benches")
+        standalone.write(work)
+        result = {
+            "design": manifest["design"],
+            "target": target,
+            "plan": manifest["plan"],
+            "folding": manifest["folding"],
+            "latency_cycles": timing.latency_cycles,
+            "initiation_interval": timing.initiation_interval,
+            "estimate": cost,
+            "verilog": str(out / "top.v"),
+            "manifest": str(out / "manifest.json"),
+        }
+        report = {**result, "verilog": "top.v", "manifest": "manifest.json"}
+        _dump(work / "report.json", report)
+    return result
+
+
+def _check_output(out: Path) -> None:
+    """The folder is new, empty, or an earlier build; and its parent can be written."""
+    shown = printable(str(out))
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{shown}: is a file; give a folder for the build")
+    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+        raise InputError(f"{shown}: holds something else than a build; give a new folder")
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be created: {error.strerror}") from None
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{shown}: its folder is not writable; choose another with -o")
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place at the end, and vanishes on an error."""
+    target = out.absolute()
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.rename(old / "build")
+            work.rename(target)
+            shutil.rmtree(old)
+        else:
+            work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_roles(registers: list[dict[str, Any]]) -> None:
+    without = [register["name"] for register in registers if register["role"] == "unknown"]
+    assert not without, f"registers without a role: {without[:5]}"
+
+
+def _manifest(
+    design: Design,
+    verilog: Path,
+    registers: list[dict[str, Any]],
+    timing: Timing,
+    target: str,
+) -> dict[str, Any]:
+    layers, window = design.layers, design.layers[0].window
+    kind = design.graph.input_type
+    final = _stream(layers[-1], "o_", design.permutation)
+    return {
+        "schema": SCHEMA,
+        "design": hashlib.sha256(verilog.read_bytes()).hexdigest(),
+        "name": design.graph.name,
+        "tools": _versions(),
+        "target": target,
+        "top": TOP,
+        "verilog": verilog.name,
+        "clock": "clk",
+        "reset": "rst",
+        "input": {
+            **_signals("i_"),
+            "err": None,
+            "lanes": window.word,
+            "lane_bits": window.lane_bits,
+            "signed": kind.signed,
+            "beats": window.frame_words,
+            "shape": list(design.graph.input_shape),
+            "permutation": None,
+        },
+        "output": final,
+        "taps": [
+            {"layer": layer.name, **_stream(layer, f"tap_{layer.name}_", design.permutation)}
+            for layer in layers
+        ],
+        "layers": [_layer(layer, design.folding) for layer in layers],
+        "latency_cycles": timing.latency_cycles,
+        "initiation_interval": timing.initiation_interval,
+        "last_beat_cycles": list(timing.last_beat_cycles[:FRAMES]),
+        "sites": {
+            "ff_bits": sum(register["width"] for register in registers),
+            "registers": registers,
+        },
+        "voters": voters(layers),
+        "plan": design.plan.to_json(),
+        "folding": folding_json({layer.name: design.folding[layer.name] for layer in layers}),
+    }
+
+
+def _signals(prefix: str) -> dict[str, str]:
+    names = ("valid", "ready", "data", "first", "last", "err")
+    return {name: f"{prefix}{name}" for name in names}
+
+
+def _stream(layer: LayerConfig, prefix: str, permutation: Mapping[str, IntArray]) -> dict[str, Any]:
+    order = permutation.get(layer.name)
+    return {
+        **_signals(prefix),
+        "lanes": layer.out_lanes,
+        "lane_bits": layer.out_bits,
+        "signed": layer.out_signed,
+        "beats": layer.groups_per_frame * layer.beats,
+        "shape": list(layer.out_shape),
+        "permutation": None if order is None else order.tolist(),
+    }
+
+
+def _layer(layer: LayerConfig, folding: Mapping[str, Fold]) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "folding": vars(folding[layer.name]),
+        "initiation_interval": layer.cycles_per_frame,
+        "macs": getattr(layer, "macs", 0),
+        "out_lanes": layer.out_lanes,
+        "buffer_words": layer.window.depth,
+        "buffer_copies": layer.window.ports,
+        "fifo_beats": layer.fifo_beats,
+        "schedule": {
+            "windows": layer.window.windows,
+            "passes": len(layer.window.passes),
+            "steps": layer.window.steps,
+            "beats": layer.beats,
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "source"
+    return found
+
+
+def _vectors(work: Path, graph: Graph, frames: IntArray | None, labels: IntArray | None) -> None:
+    """Frames for the benches; random ones (seed 0) where the user gave none."""
+    if frames is None:
+        low, high = graph.input_type.lo, graph.input_type.hi
+        shape = (RANDOM_VECTORS, *graph.input_shape)
+        frames = np.random.default_rng(0).integers(low, high + 1, size=shape)
+    arrays = {"x": np.asarray(frames, dtype=np.int64)}
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels, dtype=np.int64)
+    np.savez_compressed(work / "vectors.npz", **arrays)  # type: ignore[arg-type]
+
+
+def _dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")
