@@ -38,7 +38,7 @@ def run_frames(directory: Path, x: IntArray) -> IntArray:
     program = verilate.executable(_recipe(found))
     with cache.scratch() as work:
         (work / "in").write_bytes(words.tobytes())
-        patience = 20 * found.latency_cycles + 1000
+        patience = 4 * found.latency_cycles + 1000
         command = [str(program), "in", "out", str(len(words)), str(patience)]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT_S)
         if done.returncode:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..quant.errors import InputError
+from ..quant.errors import ClaimError, InputError
 from . import probe, verilate
 from .manifest import Manifest, Register
 
@@ -94,9 +94,13 @@ class Bench:
     def wait(self, timeout_s: float = TIMEOUT_S) -> list[Result]:
         """One result a test, in order; a test that left none failed, with the log's last line.
 
-        Raises subprocess.TimeoutExpired.
+        Raises ClaimError if they do not end in time.
         """
-        self._process.wait(timeout_s)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            names = ", ".join(self._names)
+            raise ClaimError(f"benches {names} did not end in {timeout_s:.0f} s") from None
         verdicts = _verdicts(self._work / "results.xml")
         return [self._result(name, verdicts.get(name)) for name in self._names]
 

@@ -200,7 +200,7 @@ class Link:
         self._words = [dut[f"word_{k}"] for k in range(1, len(self.streams) + 1)]
         self._moved, self._drive, self._word = dut["moved"], dut["drive"], dut["word"]
         self.edge = dut["clk"].falling_edge
-        self.patience = 20 * manifest.latency_cycles + 1000
+        self.patience = 4 * manifest.latency_cycles + 1000
         Clock(dut["clk"], PERIOD_NS, "ns").start()
 
     async def reset(self) -> None:

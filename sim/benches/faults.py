@@ -41,7 +41,7 @@ def _handle(dut: HierarchyObject, register: Register) -> Any:
     handle: Any = dut
     try:
         for part in ("dut", *register.name.split(".")):
-            handle = handle[part]
+            handle = handle[f"\\{part} " if "$" in part else part]  # an escaped identifier
     except (KeyError, AttributeError, TypeError):
         raise LookupError(f"register {register.name} is not in the model") from None
     if len(handle) != register.width:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.quant.errors import InputError
+from tercet.quant.errors import ClaimError, InputError
 from tercet.sim import manifest, probe, runner
 
 pytestmark = pytest.mark.verilator
@@ -68,6 +68,15 @@ def test_bench_that_dies_leaves_a_result(small_dir: Path, tmp_path: Path) -> Non
     assert not result.passed
     assert result.message.startswith("no result: ")
     assert json.loads((tmp_path / "work" / "options.json").read_text()) == {}
+
+
+def test_bench_out_of_time_fails_its_claim(small_dir: Path, tmp_path: Path) -> None:
+    model = runner.build(manifest.load(small_dir))
+    with (
+        runner.start(model, STREAM, ("three_frames",), tmp_path / "work") as bench,
+        pytest.raises(ClaimError, match="benches three_frames did not end in 0 s"),
+    ):
+        bench.wait(0)
 
 
 def test_leaving_the_context_ends_the_simulator(small_dir: Path, tmp_path: Path) -> None:

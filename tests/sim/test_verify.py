@@ -133,10 +133,10 @@ def test_design_that_no_flip_disturbs_fails_its_control(small_dir: Path) -> None
     edit_verilog(
         small_dir,
         "  wire [31:0] tap_fc2_data;",
-        '  wire [31:0] tap_fc2_data;\n  (* role = "fifo" *) reg [7:0] spare;\n'
-        "  always @(posedge clk) spare <= spare ^ i_data[7:0];",
+        '  wire [31:0] tap_fc2_data;\n  (* role = "fifo" *) reg [7:0] \\spare$1 ;\n'
+        "  always @(posedge clk) \\spare$1 <= \\spare$1 ^ i_data[7:0];",
     )
-    spare = {"name": "spare", "width": 8, "role": "fifo", "layer": "", "lane": None}
+    spare = {"name": "spare$1", "width": 8, "role": "fifo", "layer": "", "lane": None}
     edit_manifest(small_dir, lambda m: m["sites"].update(registers=[spare]))
     found = bench(verify(small_dir, images=3), "faults")
 
