@@ -8,6 +8,7 @@ differ from the golden ones or carry the error flag; this module says what they 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,7 @@ class Observed:
 def top1(frames: IntArray) -> IntArray:
     """Class of each frame [n, *shape]: lowest index of the maximum, or the value itself if the
     frame is one element, as an ArgMax makes it."""
-    flat = frames.reshape(len(frames), -1)
+    flat = frames.reshape(len(frames), math.prod(frames.shape[1:]))
     return flat[:, 0] if flat.shape[1] == 1 else flat.argmax(axis=1)
 
 

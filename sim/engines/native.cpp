@@ -10,7 +10,9 @@ struct Change { uint32_t memory, address; size_t bytes; };  // old word at `byte
 
 struct Golden {
     uint32_t cycles = 0, stride = 1;
-    Bytes states, words_out;                        // every `stride` cycles; [frames][beats][bytes]
+    Bytes states;                                   // at every cycle that `stride` divides
+    Bytes frame_states;                             // after each frame's last beat
+    Bytes words_out;                                // [frames][beats_out][bytes_out]
     std::vector<uint32_t> accepted, delivered;      // beats before cycle t, in and out
     std::vector<uint32_t> frame_accepted, frame_done;  // cycle of first beat in, of last beat out
     std::vector<Change> changes;
@@ -147,6 +149,8 @@ struct Campaign {
             if (golden.cycles >= h.max_cycles) throw std::runtime_error("golden: no end");
             golden_cycle(beats);
         }
+        if (golden.frame_accepted.size() != h.frames)
+            throw std::runtime_error("golden: more frames came out than went in");
         own.cycle = golden.cycles;
         golden.first_change.push_back(uint32_t(golden.changes.size()));
     }
@@ -154,10 +158,7 @@ struct Campaign {
     void golden_cycle(uint32_t& beats) {
         Golden& g = golden;
         const uint32_t t = g.cycles;
-        if (t % g.stride == 0) {
-            g.states.resize(g.states.size() + model.state_bytes);
-            model.save(g.states.data() + g.states.size() - model.state_bytes);
-        }
+        if (t % g.stride == 0) keep_state(g.states);
         g.accepted.push_back(source);
         g.delivered.push_back(beats);
         g.first_change.push_back(uint32_t(g.changes.size()));
@@ -183,6 +184,13 @@ struct Campaign {
         });
         model.advance();
         ++g.cycles;
+        if (g.frame_done.size() * model.state_bytes > g.frame_states.size())
+            keep_state(g.frame_states);
+    }
+
+    void keep_state(Bytes& to) {
+        to.resize(to.size() + model.state_bytes);
+        model.save(to.data() + to.size() - model.state_bytes);
     }
 
     // ------------------------------------------------------------------------------- one fault
@@ -268,14 +276,30 @@ struct Campaign {
         return model.equals(expected.data());
     }
 
-    // True if state, memories and environment equal the golden ones at the start of `cycle`.
-    bool is_golden(uint32_t cycle) {
-        const Golden& g = golden;
-        if (cycle >= g.cycles || cycle % g.stride || source != g.accepted[cycle]) return false;
-        if (sink.frame != g.delivered[cycle] / h.beats_out) return false;
-        if (sink.beat != g.delivered[cycle] % h.beats_out) return false;
+    // True if state, memories and environment equal the golden ones at the start of `cycle`, when
+    // the golden state was `state`.
+    bool equals_golden(uint32_t cycle, const uint8_t* state) {
+        if (cycle < golden.cycles) {
+            const uint32_t delivered = golden.delivered[cycle];
+            if (source != golden.accepted[cycle]) return false;
+            if (sink.frame != delivered / h.beats_out || sink.beat != delivered % h.beats_out)
+                return false;
+        }
         seek(shadow, cycle);
-        return different == 0 && model.equals(&g.states[size_t(cycle / g.stride) * model.state_bytes]);
+        return different == 0 && model.equals(state);
+    }
+
+    bool is_golden(uint32_t cycle) {
+        if (cycle >= golden.cycles || cycle % golden.stride) return false;
+        return equals_golden(cycle, &golden.states[size_t(cycle / golden.stride) * model.state_bytes]);
+    }
+
+    // After a frame, also compare with the golden state after the same frame: an inference that
+    // took longer leaves everything golden but late.
+    bool is_golden_after_frame() {
+        const uint32_t frame = sink.frame - 1;
+        return equals_golden(golden.frame_done[frame] + 1,
+                             &golden.frame_states[size_t(frame) * model.state_bytes]);
     }
 
     void start(uint32_t cycle) {
@@ -308,18 +332,11 @@ struct Campaign {
             source += in;
             store_fault();
             model.advance();
-            if (done && t > when && is_golden_later(t + 1)) { end = GOLDEN; break; }
+            if (done && t >= when && is_golden_after_frame()) { end = GOLDEN; break; }
         }
         if (end == GOLDEN && sink.flags) emit(experiment);
         ends[experiment] = end;
         roll_back();
-    }
-
-    // The state after a frame, compared with the golden one after the same frame: an inference
-    // that took longer leaves everything golden but late.
-    bool is_golden_later(uint32_t cycle) {
-        const uint32_t then = golden.frame_done[sink.frame - 1] + 1;
-        return then != cycle && is_golden(then);
     }
 
     void run_faults() {

@@ -22,7 +22,7 @@ from ...quant.names import printable
 from .. import cache
 from ..manifest import Words
 from ..native_model import NativeModel, container_bytes
-from ..outcomes import Observed
+from ..outcomes import End, Observed
 
 __all__ = ["RESET_CYCLES", "Faults", "Golden", "Timing", "golden", "inject", "register_values"]
 
@@ -130,7 +130,10 @@ def inject(
             return seen
 
         parts = list(pool.map(one, starts))
-    return _joined(parts, order)
+    observed = _joined(parts, order)
+    if (observed.ends == End.NOT_LANDED).any():
+        raise ClaimError("native engine: a flip did not change exactly its bit of the state")
+    return observed
 
 
 def _reordered(faults: Faults, order: IntArray) -> Faults:
@@ -203,7 +206,5 @@ def _read(
     ends, events = take(count, "u1"), take(count, "u1")
     experiment, frame = (take(visible, "<u4").astype(np.int64) for _ in range(2))
     flags, words = take(visible, "u1"), take(visible * size, "u1", *shape)
-    if (ends == 3).any():
-        raise ClaimError("native engine: a flip did not change exactly its bit of the state")
     observed = Observed(ends, events, experiment, frame, flags, words)
     return golden_run, observed, take(state_bytes, "u1")

