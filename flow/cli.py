@@ -101,17 +101,35 @@ def _doctor(command: argparse.ArgumentParser) -> None:
 
 
 def _build(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help=_MODEL)
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the design"
     )
+    _model(command)
+    command.add_argument(
+        "--vectors",
+        type=Path,
+        metavar="X.npz",
+        help="inputs `x`, with `labels` if known, for verify and inject (default: calibration)",
+    )
+    command.add_argument(
+        "--explain", action="store_true", help="print how each layer is folded and buffered"
+    )
+
+
+def _estimate(command: argparse.ArgumentParser) -> None:
+    _model(command)
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    """What turns a model into a design."""
+    command.add_argument("model", metavar="MODEL", help=_MODEL)
     command.add_argument(
         "--calibration",
         type=Path,
         metavar="X.npz",
-        help="float inputs `x` that set the ranges (not for graph.json)",
+        help="inputs `x` that set the ranges of a float model and score neurons for the plan",
     )
-    _target(command, "to fold for")
+    _target(command, "to estimate for")
     command.add_argument("--plan", type=Path, metavar="P.toml", help="hardening plan")
     command.add_argument(
         "--fold", default="auto", metavar="auto|F.toml", help="lanes of each layer (default: auto)"
@@ -120,9 +138,6 @@ def _build(command: argparse.ArgumentParser) -> None:
         "--trust-model",
         action="store_true",
         help="load FILE.pt2, which may run code that is stored in it",
-    )
-    command.add_argument(
-        "--explain", action="store_true", help="print how each layer was folded and quantised"
     )
     _quantisation(command)
 
@@ -264,11 +279,6 @@ def _synth(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--freq", type=_positive, metavar="MHZ", help="clock rate that --pnr has to reach"
     )
-
-
-def _estimate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL|graph.json|DIR", help=_MODEL)
-    _target(command, "to estimate for")
 
 
 def _seeds(text: str) -> tuple[int, ...]:

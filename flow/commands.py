@@ -57,16 +57,18 @@ def build(args: Namespace) -> Done:
         result = run_build(
             args.model,
             args.output,
-            calibration=args.calibration,
-            target=args.target,
-            plan=args.plan,
-            fold=args.fold,
-            trust_model=args.trust_model,
+            vectors=args.vectors,
             explain=args.explain,
-            quantisation=quantisation(args),
             progress=progress,
+            **_model(args),
         )
     return Done(result, report_text.build)
+
+
+def _model(args: Namespace) -> dict[str, Any]:
+    """The options that turn a model into a design."""
+    names = ("calibration", "target", "plan", "fold", "trust_model")
+    return {name: getattr(args, name) for name in names} | {"quantisation": quantisation(args)}
 
 
 def quantisation(args: Namespace) -> Result:
@@ -79,7 +81,7 @@ def quantisation(args: Namespace) -> Result:
 def run(args: Namespace) -> Done:
     """A network on inputs."""
     from . import report_text
-    from .build import run as run_network
+    from .run import run as run_network
 
     result = run_network(args.source, args.inputs, args.output, args.engine)
     failure = None if result["equal_to_reference"] else "the engine differs from the reference"
@@ -108,13 +110,13 @@ def synth(args: Namespace) -> Done:
     if args.freq is not None and not args.pnr:
         raise InputError("--freq needs --pnr: only place and route knows the clock rate")
     with Progress(not args.json) as progress:
-        progress("synthesising")
         result = run_synth(
             args.directory,
             target=args.target,
             pnr=args.pnr,
             seeds=args.seeds,
             frequency_mhz=args.freq,
+            progress=progress,
         )
     return Done(result, report_text.synth)
 
@@ -149,4 +151,4 @@ def estimate(args: Namespace) -> Done:
     from . import report_text
     from .estimate import estimate_command
 
-    return Done(estimate_command(args.model, target=args.target), report_text.estimate)
+    return Done(estimate_command(args.model, **_model(args)), report_text.estimate)

@@ -37,7 +37,7 @@ class Reference:
 
 
 def elaborate(verilog: str, top: str, *, workdir: Path) -> Reference:
-    """Read `verilog` (a name inside `workdir`) flat and unmapped; writes two netlists there."""
+    """Read `verilog` (a name inside `workdir`) flat and unmapped; InputError if Yosys refuses."""
     commands = [
         f"read_verilog -sv {verilog}",
         f"hierarchy -check -top {top}",
@@ -51,9 +51,11 @@ def elaborate(verilog: str, top: str, *, workdir: Path) -> Reference:
         "write_json -noscopeinfo optimised.json",
     ]
     run(commands, workdir=workdir, name="elaborate")
-    return Reference(
-        Netlist.load(workdir / "rtl.json", top), Netlist.load(workdir / "optimised.json", top)
-    )
+    files = [workdir / name for name in ("rtl.json", "optimised.json")]
+    rtl, optimised = (Netlist.load(path, top) for path in files)
+    for path in files:
+        path.unlink()
+    return Reference(rtl, optimised)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -10,10 +11,12 @@ from rich.table import Table
 __all__ = ["build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
 
 Result = dict[str, Any]
+_WIDTH = 120  # of files and pipes
 
 
 def _console() -> Console:
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -48,10 +51,11 @@ _RESOURCES = ("luts", "ffs", "dsps", "brams", "carries")
 def synth(result: Result) -> None:
     """Measured beside estimated, then replicas and clock."""
     console, guess = _console(), result["estimate"] or {}
-    table = _table(f"synthesis for {result['target']}", "", "measured", "estimated")
-    for key in _RESOURCES:
-        table.add_row(key, _cell(result[key]), _cell(guess.get(key)))
-    table.add_row("fmax_mhz", _cell(result["fmax_mhz"]), _cell(guess.get("fmax_mhz")))
+    title = f"synthesis for {result['target']}"
+    table = _table(title, "", "measured", "estimated", "device has")
+    for key in (*_RESOURCES, "fmax_mhz"):
+        values = (result[key], guess.get(key), result["capacity"].get(key))
+        table.add_row(key, *map(_cell, values))
     console.print(table)
     console.print(f"LUTs are {result['lut_metric']}")
     _replicas(console, result["replicas"])
@@ -109,6 +113,12 @@ def build(result: Result) -> None:
         f"initiation interval {_cell(result['initiation_interval'])} cycles"
     )
     estimate(result["estimate"])
+    if result.get("explain"):
+        keys = list(result["explain"][0])
+        table = _table("layers", *keys)
+        for layer in result["explain"]:
+            table.add_row(*(_cell(layer[key]) for key in keys))
+        console.print(table)
 
 
 def inject(result: Result) -> None:

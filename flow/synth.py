@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +66,35 @@ def synth(
     pnr: bool = False,
     seeds: Sequence[int] = (1, 2, 3),
     frequency_mhz: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Synthesise a build directory; the result is also written to DIR/synth_<target>.json.
 
     Returns {target, luts, ffs, dsps, brams, carries, fmax_mhz, seeds, bitstream, replicas,
     estimate, ...}; fmax_mhz is the median over the seeds, None without `pnr`. Raises InputError for
-    a bad directory or target, ClaimError if a voter lost its replicas or timing is not met.
+    a bad directory or target, ClaimError if a voter lost its replicas, the design does not fit
+    (with `pnr`) or timing is not met.
     """
+    tell = progress or (lambda _: None)
     manifest = manifests.load(directory)
     _check_hash(manifest)
     device = targets.find(target or str(manifest.raw.get("target", targets.DEFAULT)))
     if pnr and not device.pnr:
         raise InputError(f"--pnr works for ecp5 targets only, not for {device.name}")
     workdir = directory / f"synth_{device.name}"
+    tell(f"synthesising for {device.name}")
     result = synthesize(manifest.verilog, manifest.top, device, workdir=workdir)
     netlist = Path(result.pop("netlist"))
+    tell("tracing voters")
     result["replicas"] = _replicas(manifest, netlist, device, workdir)
     result["estimate"] = _estimate(directory, device.name)
     result |= {"fmax_mhz": None, "seeds": [], "bitstream": None}
+    result["capacity"] = device.capacity
     if pnr:
         from .pnr import place_and_route
+
+        _fits(result, device)
+        tell(f"placing and routing with {len(seeds)} seeds")
 
         routed = place_and_route(
             netlist, device, clock=manifest.clock, seeds=seeds, frequency_mhz=frequency_mhz
@@ -95,6 +104,12 @@ def synth(
     write_json(directory / f"synth_{device.name}.json", result)
     _claim(result, frequency_mhz)
     return result
+
+
+def _fits(result: dict[str, Any], device: Target) -> None:
+    excess = device.excess(result)
+    if excess:
+        raise ClaimError(f"the design does not fit {device.name}: {', '.join(excess)}")
 
 
 def _claim(result: dict[str, Any], frequency_mhz: float | None) -> None:

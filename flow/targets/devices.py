@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...quant.errors import InputError
@@ -32,13 +33,19 @@ class Target:
     bram_bits: int
     pnr: tuple[str, ...] = ()
 
-    def shares(self, counts: dict[str, float]) -> dict[str, float | None]:
-        """Used share (0..1) of each resource in `counts`; None where the device has none of it."""
-        have = {"luts": self.luts, "ffs": self.ffs, "dsps": self.dsps, "brams": self.brams}
-        return {
-            key: (counts[key] / total if total else (None if counts[key] else 0.0))
-            for key, total in have.items()
-        }
+    @property
+    def capacity(self) -> dict[str, int]:
+        """{luts, ffs, dsps, brams} of the device."""
+        return {"luts": self.luts, "ffs": self.ffs, "dsps": self.dsps, "brams": self.brams}
+
+    def excess(self, counts: Mapping[str, float]) -> list[str]:
+        """What of `counts` the device has too little of, "dsps 31 of 28"; empty if it fits.
+
+        >>> find("ecp5-25k").excess({"luts": 100, "ffs": 10, "dsps": 31, "brams": 56})
+        ['dsps 31 of 28']
+        """
+        have = self.capacity
+        return [f"{key} {counts[key]:g} of {have[key]}" for key in have if counts[key] > have[key]]
 
 
 def _ecp5(size: str, device: str, luts: int, dsps: int, brams: int) -> Target:

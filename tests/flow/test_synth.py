@@ -1,5 +1,6 @@
 """`synth` on a small build directory: counts, the file it leaves, claims that fail."""
 
+import dataclasses
 import json
 
 import pytest
@@ -38,6 +39,14 @@ def test_a_clock_that_is_not_reached_is_a_failed_claim(tmp_path, build_directory
         synth.synth(build_directory(tmp_path), pnr=True, seeds=(1,), frequency_mhz=999)
 
     assert json.loads((tmp_path / "synth_ecp5-25k.json").read_text())["fmax_mhz"] > 0
+
+
+def test_a_design_that_does_not_fit_is_not_placed(tmp_path, build_directory, monkeypatch):
+    small = dataclasses.replace(targets.find("ecp5-25k"), dsps=0)
+    monkeypatch.setitem(targets.TARGETS, "ecp5-25k", small)
+
+    with pytest.raises(ClaimError, match="does not fit ecp5-25k: dsps 1 of 0"):
+        synth.synth(build_directory(tmp_path), pnr=True)
 
 
 def test_another_target_has_no_estimate(tmp_path, build_directory):

@@ -42,10 +42,9 @@ def test_half_blocks_count_half():
     assert families.GW2A.count({"MULT9X9": 2, "MULT18X18": 1})["dsps"] == 2
 
 
-def test_shares_of_a_device_without_multipliers():
+def test_a_device_without_multipliers_fits_no_multiplier():
     hx8k = targets.find("ice40-hx8k")
-    counts = {"luts": 768.0, "ffs": 0.0, "brams": 32.0}
+    counts = {"luts": 7680, "ffs": 0, "brams": 32, "dsps": 0}
 
-    assert hx8k.shares({**counts, "dsps": 0})["luts"] == pytest.approx(0.1)
-    assert hx8k.shares({**counts, "dsps": 0})["dsps"] == 0.0
-    assert hx8k.shares({**counts, "dsps": 1})["dsps"] is None
+    assert hx8k.excess(counts) == []
+    assert hx8k.excess({**counts, "dsps": 1, "luts": 7681}) == ["luts 7681 of 7680", "dsps 1 of 0"]
