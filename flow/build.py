@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..hw.config import LayerConfig
-from ..hw.configure import Fold, Protection, configure
-from ..hw.timing import Timing, recurrence
+from ..hw.configure import Fold
+from ..hw.timing import Timing
 from ..quant import serialize
 from ..quant.errors import InputError
 from ..quant.importers.model_file import load_model
@@ -26,14 +25,14 @@ from ..quant.ir import Graph, IntArray
 from ..quant.names import printable
 from ..sim import sites, standalone
 from . import targets
+from .design import Design, prepare
 from .emit import TOP, emit, voters
 from .estimate import estimate_design
 from .folding import balance, folding_json, load_folding
 from .frames import read_frames
-from .passes.gather_neurons import gather_neurons
-from .plan import Plan, load_plan, protect
+from .plan import Plan, load_plan
 
-__all__ = ["Design", "build", "build_design", "prepare"]
+__all__ = ["build", "build_design"]
 
 SCHEMA = 1
 FRAMES = 3
@@ -42,57 +41,6 @@ RANDOM_VECTORS = 32
 DISTRIBUTIONS = ("tercet", "amaranth", "pyosys", "numpy")
 
 Report = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Design:
-    """A graph with its folding and protection, and the circuits' configuration.
-
-    `permutation[layer]` is the neuron at each channel position of that layer's stream.
-    """
-
-    graph: Graph
-    folding: Mapping[str, Fold]
-    plan: Plan
-    protection: Mapping[str, Protection]
-    layers: tuple[LayerConfig, ...]
-    permutation: Mapping[str, IntArray]
-
-    def timing(self) -> Timing:
-        """Beat times of the first frames."""
-        return recurrence(self.layers, FRAMES + 2)
-
-
-def prepare(
-    graph: Graph,
-    folding: Mapping[str, Fold] | None = None,
-    plan: Plan | None = None,
-    select_x: IntArray | None = None,
-) -> Design:
-    """Choose folding, place the protected neurons, configure the circuits; writes nothing.
-
-    `select_x` are frames [n, *input_shape] to score neurons on. Raises InputError naming the layer.
-    """
-    plan = plan or Plan()
-    folding = dict(folding) if folding is not None else balance(graph)
-    protection = protect(plan, graph, select_x)
-    lanes = {name: fold.pe for name, fold in folding.items()}
-    chosen = {name: guard.neurons for name, guard in protection.items()}
-    moved, permutation = gather_neurons(graph, chosen, lanes)
-    placed = {
-        name: Protection(guard.modulus, _positions(guard.neurons, permutation.get(name)))
-        for name, guard in protection.items()
-    }
-    layers = configure(moved, folding, placed)
-    return Design(graph, folding, plan, protection, layers, permutation)
-
-
-def _positions(neurons: tuple[int, ...], order: IntArray | None) -> tuple[int, ...]:
-    """Channel positions of neurons in a permuted stream."""
-    if order is None:
-        return neurons
-    where = np.argsort(order)
-    return tuple(int(where[n]) for n in neurons)
 
 
 def build(

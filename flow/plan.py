@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..hw.checksum import MODULI
+from ..hw.config import MODULI
 from ..hw.configure import Protection
 from ..quant import criticality
 from ..quant.errors import InputError

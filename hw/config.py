@@ -16,6 +16,7 @@ import numpy as np
 from ..quant.ir import IntArray, Requantize
 
 __all__ = [
+    "MODULI",
     "ArgMaxConfig",
     "LayerConfig",
     "LinearConfig",
@@ -37,6 +38,9 @@ CLAIM_CYCLES = 2
 
 CHECK_CYCLES = 2
 """Cycles from a drained word to its verdict: residue, sum and compare."""
+
+MODULI = (3, 7, 15, 255)
+"""Odd moduli 2^r - 1 of a checksum: reduction is a sum of r-bit digits."""
 
 
 def clog2(n: int) -> int:

@@ -1,0 +1,75 @@
+"""A design before any file is written: graph, folding, plan, and what every circuit looks like.
+
+Nothing here needs Amaranth: the estimator and the build start from the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hw.config import LayerConfig
+from ..hw.configure import Fold, Protection, configure
+from ..hw.timing import Timing, recurrence
+from ..quant.ir import Graph, IntArray
+from .folding import balance
+from .passes.gather_neurons import gather_neurons
+from .plan import Plan, protect
+
+__all__ = ["Design", "prepare"]
+
+FRAMES = 5
+"""Frames that the timing follows; the interval is that of the last two."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A graph with its folding and protection, and the circuits' configuration.
+
+    `permutation[layer]` is the neuron at each channel position of that layer's stream.
+    """
+
+    graph: Graph
+    folding: Mapping[str, Fold]
+    plan: Plan
+    protection: Mapping[str, Protection]
+    layers: tuple[LayerConfig, ...]
+    permutation: Mapping[str, IntArray]
+
+    def timing(self) -> Timing:
+        """Beat times of the first frames."""
+        return recurrence(self.layers, FRAMES)
+
+
+def prepare(
+    graph: Graph,
+    folding: Mapping[str, Fold] | None = None,
+    plan: Plan | None = None,
+    select_x: IntArray | None = None,
+) -> Design:
+    """Choose folding, place the protected neurons, configure the circuits; writes nothing.
+
+    `select_x` are frames [n, *input_shape] to score neurons on. Raises InputError naming the layer.
+    """
+    plan = plan or Plan()
+    folding = dict(folding) if folding is not None else balance(graph)
+    protection = protect(plan, graph, select_x)
+    lanes = {name: fold.pe for name, fold in folding.items()}
+    chosen = {name: guard.neurons for name, guard in protection.items()}
+    moved, permutation = gather_neurons(graph, chosen, lanes)
+    placed = {
+        name: Protection(guard.modulus, _positions(guard.neurons, permutation.get(name)))
+        for name, guard in protection.items()
+    }
+    layers = configure(moved, folding, placed)
+    return Design(graph, folding, plan, protection, layers, permutation)
+
+
+def _positions(neurons: tuple[int, ...], order: IntArray | None) -> tuple[int, ...]:
+    """Channel positions of neurons in a permuted stream."""
+    if order is None:
+        return neurons
+    where = np.argsort(order)
+    return tuple(int(where[n]) for n in neurons)
