@@ -23,11 +23,11 @@ from tercet.sim.campaign import run_campaign
 from tercet.sim.verify import verify
 
 FOLD = """
-[hidden]
+[layer.hidden]
 pe = 8
 simd = 4
 
-[logits]
+[layer.logits]
 pe = 2
 simd = 4
 """

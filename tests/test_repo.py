@@ -111,9 +111,10 @@ def test_data_files_of_packages_are_in_the_wheel():
     for path in tracked():
         folder, *_ = path.relative_to(ROOT).parts
         if folder in (*MAY_IMPORT, "constraints") and path.suffix != ".py":
-            package = ".".join(("tercet", *path.parent.relative_to(ROOT).parts))
+            home = next(p for p in path.parents if (p / "__init__.py").is_file())
+            package = ".".join(("tercet", *home.relative_to(ROOT).parts))
             patterns = data["package-data"].get(package, []) + data["package-data"]["*"]
-            assert any(path.match(pattern) for pattern in patterns), path
+            assert any(path in home.glob(pattern) for pattern in patterns), path
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=relative)
