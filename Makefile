@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/tercet demo --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
