@@ -43,7 +43,7 @@ def run_campaign(
     seed: int = 0,
     audit: int = 200,
     inputs_file: Path | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Json:
     """Flip bits, sort what happens, write DIR/campaigns/<id>/, return the report.
@@ -126,7 +126,7 @@ def _control(prepared: Prepared, seed: int) -> Json:
 
 
 def _run(
-    prepared: Prepared, engine: str, faults: native.Faults, workers: int, tell: Progress
+    prepared: Prepared, engine: str, faults: native.Faults, workers: int | None, tell: Progress
 ) -> Observed:
     play, finished = prepared.stimulus, 0
 

@@ -61,8 +61,8 @@ class Prepared:
 def stimulus(found: Manifest, frames: IntArray, inputs: IntArray) -> Stimulus:
     """The stream of a campaign over frames [n, *shape] whose indices in the file are `inputs`."""
     interval = found.initiation_interval
-    in_flight = -(-found.latency_cycles // interval) + 1
-    bound, warm = in_flight + FURTHER_FRAMES, max(3, in_flight + 1)
+    in_flight = -(-found.latency_cycles // interval)
+    bound, warm = in_flight + FURTHER_FRAMES, max(3, in_flight + 2)
     order = np.arange(-warm, len(inputs) + 2 * bound + 2) % len(inputs)
     cycles = 2 * (found.latency_cycles + len(order) * interval) + 1000
     timing = native.Timing(bound, 3 * interval + found.latency_cycles, cycles)

@@ -51,11 +51,20 @@ class Registers:
 
 def _find(handle: Any, path: list[str]) -> Any:
     for part in path:
-        try:
-            handle = handle[part]
-        except (KeyError, AttributeError):
-            raise AssertionError(f"register {'.'.join(path)} cannot be reached") from None
+        inner = _child(handle, part)
+        if inner is None:
+            inner = _child(handle, f"\\{part} ")  # an escaped identifier
+        if inner is None:
+            raise AssertionError(f"register {'.'.join(path)} cannot be reached")
+        handle = inner
     return handle
+
+
+def _child(handle: Any, name: str) -> Any:
+    try:
+        return handle[name]
+    except (KeyError, AttributeError):
+        return None
 
 
 class Run:
@@ -67,6 +76,7 @@ class Run:
         self.dut = dut
         self.registers = Registers(dut, self.options["paths"], self.options["masks"])
         self.start_ps = 0
+        self.cores = len(os.sched_getaffinity(0))
 
     async def until(self, cycle: int) -> None:
         """Shortly after the falling edge in `cycle`, when the state of that cycle is settled."""
@@ -75,14 +85,14 @@ class Run:
             await Timer(left, "ps")
 
     async def golden(self) -> None:
-        """Play fault-free; a child for each experiment, two at a time."""
+        """Play fault-free; a child for each experiment, one a core at a time."""
         children = 0
         for stop in self.options["stops"]:
             await self.until(stop["cycle"])
             wrong = self.registers.differing(stop["state"])
             assert not wrong, f"cycle {stop['cycle']}: not the golden state: {wrong[:3]}"
             for experiment in stop["experiments"]:
-                if children == 2:
+                if children == self.cores:
                     _reap()
                     children -= 1
                 if os.fork() == 0:

@@ -4,6 +4,31 @@
 // usage: model JOB RESULT. Both files are little endian; engines/native.py writes and reads them.
 // native_model.py puts its tables and native_model.h before this text.
 
+// Words of memories are mostly one machine word: no call for these.
+
+inline uint64_t small_word(const uint8_t* a, uint32_t size) {
+    uint64_t value = 0;
+    switch (size) {
+        case 1: return *a;
+        case 2: std::memcpy(&value, a, 2); return value;
+        case 4: std::memcpy(&value, a, 4); return value;
+        default: std::memcpy(&value, a, 8); return value;
+    }
+}
+
+inline bool differ(const uint8_t* a, const uint8_t* b, uint32_t size) {
+    return size > 8 ? std::memcmp(a, b, size) != 0 : small_word(a, size) != small_word(b, size);
+}
+
+inline bool is_zero(const uint8_t* a, uint32_t size) {
+    return size > 8 ? std::all_of(a, a + size, [](uint8_t e) { return !e; }) : !small_word(a, size);
+}
+
+inline void copy_word(uint8_t* to, const uint8_t* from, uint32_t size) {
+    if (size > 8) std::memcpy(to, from, size);
+    else for (uint32_t i = 0; i < size; ++i) to[i] = from[i];
+}
+
 // --------------------------------------------------------------------------------- golden record
 
 struct Change { uint32_t memory, address; size_t bytes; };  // old word at `bytes`, new one after it
@@ -70,11 +95,10 @@ struct Campaign {
     template <class F> void each_write(F store) {
         for (const WritePort& port : model.writes) {
             const Memory& memory = model.memories[port.memory];
-            uint8_t any = 0;
-            for (uint32_t i = 0; i < memory.bytes; ++i) any |= port.enable[i];
+            if (is_zero(port.enable, memory.bytes)) continue;
             uint64_t address = 0;
             std::memcpy(&address, port.address, port.address_bytes);
-            if (!any || address >= memory.depth) continue;
+            if (address >= memory.depth) continue;
             const uint8_t* old = memory.words + address * memory.bytes;
             value.assign(old, old + memory.bytes);
             for (uint32_t i = 0; i < memory.bytes; ++i)
@@ -95,9 +119,9 @@ struct Campaign {
         const uint32_t size = model.memories[memory].bytes;
         uint8_t *mine = word(image, memory, address), *a = word(own, memory, address),
                 *b = word(shadow, memory, address);
-        const bool before = std::memcmp(a, b, size);
-        std::memcpy(mine, value, size);
-        different += int(std::memcmp(a, b, size) != 0) - int(before);
+        const bool before = differ(a, b, size);
+        copy_word(mine, value, size);
+        different += int(differ(a, b, size)) - int(before);
     }
 
     void seek(Image& image, uint32_t cycle) {
@@ -285,8 +309,9 @@ struct Campaign {
             if (sink.frame != delivered / h.beats_out || sink.beat != delivered % h.beats_out)
                 return false;
         }
+        if (!model.equals(state)) return false;
         seek(shadow, cycle);
-        return different == 0 && model.equals(state);
+        return different == 0;
     }
 
     bool is_golden(uint32_t cycle) {
@@ -319,12 +344,16 @@ struct Campaign {
         start(begin);
         const auto next_done =
             std::lower_bound(golden.frame_done.begin(), golden.frame_done.end(), when);
-        const uint64_t end_frame = (next_done - golden.frame_done.begin()) + h.bound_frames;
+        const uint64_t end_frame =
+            std::min<uint64_t>((next_done - golden.frame_done.begin()) + h.bound_frames, h.frames);
         End end = BOUND;
         for (uint32_t t = begin;; ++t) {
             if (t == when && !flip(experiment)) { end = NOT_LANDED; break; }
-            if (t > when && is_golden(t)) { end = GOLDEN; break; }
-            if (sink.frame >= end_frame || sink.frame >= golden.frame_done.size()) break;
+            const bool over = sink.frame >= end_frame;
+            // Most faults vanish at once; later a comparison every fourth cycle is enough.
+            const bool look = over || t - when < 8 || t % 4 == 0;
+            if (t > when && look && is_golden(t)) { end = GOLDEN; break; }
+            if (over) break;
             if (t > golden.frame_done[sink.frame] + h.slack_cycles) { end = HANG; break; }
             evaluate();
             events[experiment] |= uint8_t((TERCET_RETRIED ? 1 : 0) | (TERCET_CORRECTED ? 2 : 0));

@@ -7,6 +7,7 @@ are golden again.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ __all__ = ["RESET_CYCLES", "Faults", "Golden", "Timing", "golden", "inject", "re
 
 RESET_CYCLES = 3
 STATE_BUDGET_BYTES = 256 << 20
-CHUNK = 5000
+CHUNK = 2000
 NONE = np.zeros(0, np.int64)
 
 
@@ -109,18 +110,18 @@ def inject(
     timing: Timing,
     faults: Faults,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Observed:
-    """Run the experiments; the result does not depend on `workers`.
+    """Run the experiments, `workers` processes at a time (default: one a core).
 
-    Experiments are shared out in the order of their cycles. `progress` is called with the number
+    The result does not depend on `workers`. Experiments are shared out in the order of their cycles. `progress` is called with the number
     of experiments finished. ClaimError if a flip did not land.
     """
     order = np.argsort(faults.cycle, kind="stable")
     taken = _reordered(faults, order)
     starts = range(0, len(faults), CHUNK)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
 
         def one(start: int) -> Observed:
             part = taken.part(start, min(start + CHUNK, len(faults)))

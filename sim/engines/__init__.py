@@ -1,0 +1,1 @@
+"""Fault engines behind one interface: cocotb (the audit) and native (next-state extraction)."""
