@@ -6,7 +6,7 @@ Nothing here needs Amaranth: the estimator and the build start from the same rec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def prepare(
     chosen = {name: guard.neurons for name, guard in protection.items()}
     moved, permutation = gather_neurons(graph, chosen, lanes)
     placed = {
-        name: Protection(guard.modulus, _positions(guard.neurons, permutation.get(name)))
+        name: replace(guard, neurons=_positions(guard.neurons, permutation.get(name)))
         for name, guard in protection.items()
     }
     layers = configure(moved, folding, placed)

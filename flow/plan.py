@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hw.config import MODULI
-from ..hw.configure import Protection
+from ..hw.configure import Protection, chain
 from ..quant import criticality
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph, IntArray
@@ -17,9 +17,10 @@ from ..quant.names import printable
 
 __all__ = ["Plan", "Tmr", "load_plan", "protect"]
 
-LATER = ("control", "stream", "post", "weights", "bound")
+LATER = ("stream", "post", "weights", "bound")
 """Protections of the plan's language that have no circuit yet: only "none" is taken."""
 
+CONTROLS = ("none", "parity")
 SCORES = ("injection",)
 
 
@@ -34,25 +35,40 @@ class Tmr:
 
 @dataclass(frozen=True)
 class Plan:
-    """Checksum modulus and TMR by default and by layer; a layer's entry replaces the default.
+    """Checksum modulus, control and TMR by default and by layer; a layer's entry replaces the default.
 
     The default's `tmr.share` is a share of all MACs of the network, a layer's one of its own.
+    `control` None is "parity" where a checksum is and "none" elsewhere: a checksum sees the
+    datapath only, and most upsets that matter strike control.
     """
 
     checksum: int | None = None
     tmr: Tmr | None = None
+    control: str | None = None
     layer_checksum: Mapping[str, int | None] = field(default_factory=dict)
     layer_tmr: Mapping[str, Tmr] = field(default_factory=dict)
+    layer_control: Mapping[str, str] = field(default_factory=dict)
+
+    def control_of(self, layer: str) -> str:
+        """What protects the control registers of a layer."""
+        stated = self.layer_control.get(layer, self.control)
+        if stated is None:
+            return "none" if self.layer_checksum.get(layer, self.checksum) is None else "parity"
+        return stated
 
     def to_json(self) -> dict[str, Any]:
         """The plan as it stands in the manifest, in the language of the TOML file."""
         default = {**_checksum_json(self.checksum), **_tmr_json(self.tmr)}
-        names = sorted({*self.layer_checksum, *self.layer_tmr})
+        if self.control is not None:
+            default["control"] = self.control
+        names = sorted({*self.layer_checksum, *self.layer_tmr, *self.layer_control})
         layers = {}
         for name in names:
             entry = _tmr_json(self.layer_tmr.get(name))
             if name in self.layer_checksum:
                 entry |= _checksum_json(self.layer_checksum[name]) or {"checksum": "none"}
+            if name in self.layer_control:
+                entry["control"] = self.layer_control[name]
             layers[name] = entry
         return {"default": default, "layer": layers}
 
@@ -82,7 +98,7 @@ def load_plan(path: Path) -> Plan:
     default = _table(where, "default", raw.get("default", {}))
     layers = _table(where, "layer", raw.get("layer", {}))
     checksum, tmr = _entry(f"{where}: [default]", default)
-    layer_checksum, layer_tmr = {}, {}
+    layer_checksum, layer_tmr, layer_control = {}, {}, {}
     for name, value in layers.items():
         at = f"{where}: [layer.{printable(name)}]"
         entry = _table(where, f"layer.{printable(name)}", value)
@@ -91,9 +107,12 @@ def load_plan(path: Path) -> Plan:
             layer_checksum[name] = modulus
         if neurons is not None:
             layer_tmr[name] = neurons
+        if "control" in entry:
+            layer_control[name] = entry["control"]
     if tmr is not None and tmr.share is None:
         raise InputError(f"{where}: [default] tmr takes a share; list neurons under [layer.NAME]")
-    return Plan(checksum, tmr, layer_checksum, layer_tmr)
+    control = default.get("control")
+    return Plan(checksum, tmr, control, layer_checksum, layer_tmr, layer_control)
 
 
 def _table(where: str, name: str, value: Any) -> dict[str, Any]:
@@ -109,7 +128,9 @@ def _known(where: str, table: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def _entry(where: str, entry: dict[str, Any]) -> tuple[int | None, Tmr | None]:
-    _known(where, entry, ("checksum", "tmr", *LATER))
+    _known(where, entry, ("checksum", "tmr", "control", *LATER))
+    if entry.get("control", "none") not in CONTROLS:
+        raise InputError(f"{where}: control must be one of {CONTROLS} in this version")
     for key in LATER:
         if entry.get(key, "none") != "none":
             raise InputError(f'{where}: {key} has no circuit in this version; write {key} = "none"')
@@ -159,12 +180,18 @@ def _tmr(where: str, value: Any) -> Tmr | None:
 def protect(
     plan: Plan, graph: Graph, select_x: IntArray | None, seed: int = 0
 ) -> dict[str, Protection]:
-    """What protects each convolution and dense layer.
+    """What protects each layer.
 
     `select_x`: frames to score neurons on, needed for a share only (use other frames to evaluate).
     Raises InputError for a layer or neuron that the graph lacks, or a share without frames.
     """
-    layers = {node.name: node for node in graph if isinstance(node, Conv2d | Dense)}
+    circuits = {node.name: node for node in chain(graph)}
+    layers = {name: node for name, node in circuits.items() if isinstance(node, Conv2d | Dense)}
+    for name in plan.layer_control:
+        if name not in circuits:
+            raise InputError(
+                f"plan: no layer {printable(name)!r}; the graph has {', '.join(circuits)}"
+            )
     for name in (*plan.layer_checksum, *plan.layer_tmr):
         if name not in layers:
             raise InputError(
@@ -175,12 +202,12 @@ def protect(
         if select_x is None or not len(select_x):
             raise InputError("plan: tmr share needs inputs to score neurons on; give --calibration")
         chosen |= _scored(plan, graph, select_x, seed)
-    return {
-        name: Protection(
-            plan.layer_checksum.get(name, plan.checksum), tuple(sorted(chosen.get(name, ())))
-        )
-        for name in layers
-    }
+    found = {}
+    for name in circuits:
+        modulus = plan.layer_checksum.get(name, plan.checksum) if name in layers else None
+        neurons = tuple(sorted(chosen.get(name, ())))
+        found[name] = Protection(modulus, neurons, plan.control_of(name))
+    return found
 
 
 def _listed(node: Conv2d | Dense, neurons: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import rom, table
-from .config import ADDS_PER_RANK, LinearConfig, clog2
+from .arith import lut_multiply, rom, table
+from .config import ADDS_PER_RANK, MODULI, LinearConfig, clog2
 from .site import Site
 
-__all__ = ["MODULI", "ChecksumLane", "residue"]
-
-MODULI = (3, 7, 15, 255)
-"""Odd moduli 2^r - 1: reduction is a sum of r-bit digits."""
+__all__ = ["ChecksumLane", "residue"]
 
 
 def residue(m: Module, values: list[tuple[Value, bool]], modulus: int, name: str) -> Signal:
@@ -73,7 +70,7 @@ class ChecksumLane(wiring.Component):
     Members: `issue`, a step is issued (cycle t; its elements are in `act` in cycle t + 2); `start`,
     it is a window's first; `act`; `drain`, `drain_first`, `drained`: words leaving the lanes, and
     whether they start a group; `mismatch`.
-    Raises ValueError for a modulus that is not in `MODULI`.
+    Raises ValueError for a modulus that is not in `config.MODULI`.
     """
 
     def __init__(self, config: LinearConfig, site: Site) -> None:
@@ -137,7 +134,7 @@ class ChecksumLane(wiring.Component):
         for i, x in enumerate(residues):
             product = site.register(r, f"product_{i}", "checker")
             full = Signal(2 * r, name=f"full_{i}")
-            m.d.comb += full.eq(x * weights[i * r : (i + 1) * r])
+            m.d.comb += full.eq(lut_multiply(x, Cat(weights[i * r : (i + 1) * r], 0).as_signed()))
             m.d.sync += product.eq(residue(m, [(full, False)], modulus, f"reduced_{i}"))
             terms.append(product)
         # Cycles 4..: sum by ranks, then the accumulator.

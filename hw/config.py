@@ -182,7 +182,7 @@ class LayerConfig:
     """What every layer has: a window buffer in front, groups of results, a FIFO behind.
 
     A *group* is the result of one pass over one window: `beats` beats of `out_lanes` elements of
-    `out_bits` bits.
+    `out_bits` bits. `checked`: control registers carry parity, an upset flags what leaves.
     """
 
     name: str
@@ -193,6 +193,7 @@ class LayerConfig:
     out_bits: int
     out_signed: bool
     beats: int = 1
+    checked: bool = False
 
     @property
     def groups_per_frame(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from ..quant import ranges, shapes
@@ -52,10 +52,15 @@ class Fold:
 
 @dataclass(frozen=True)
 class Protection:
-    """What hardens a layer: checksum `modulus` or None, output channels under TMR."""
+    """What hardens a layer.
+
+    `modulus` of its checksum or None, output channels (`neurons`) under TMR, `control` "parity"
+    when its control registers are checked, else "none".
+    """
 
     modulus: int | None = None
     neurons: tuple[int, ...] = ()
+    control: str = "none"
 
 
 def chain(graph: Graph) -> list[Node]:
@@ -113,7 +118,8 @@ def configure(
                 layers.append(_pool(node, _size(shape), sizes[node.name], kind, out, found, fold))
             case ArgMax():
                 layers.append(_argmax(node, shape[-1], kind, out))
-    return tuple(sized(layer) for layer in layers)
+    checked = {name for name, guard in protection.items() if guard.control == "parity"}
+    return tuple(sized(replace(layer, checked=layer.name in checked)) for layer in layers)
 
 
 def out_lanes(pe: int, steps: int) -> int:

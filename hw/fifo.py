@@ -9,6 +9,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import clog2
+from .control import ControlGroup
 from .site import Site
 from .stream import beat_layout, beat_stream
 
@@ -23,22 +24,33 @@ class OutputFifo(wiring.Component):
     credits. Fill is the distance of two pointers, so that an upset pointer heals once they meet.
 
     Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
-    wait; 0: no commit), the `site` of the registers.
+    wait; 0: no commit), the `site` of the registers, `checked` control.
 
-    Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`.
+    Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`,
+    `alarm` (a pointer was upset).
     Raises ValueError when `depth` is no power of two.
     """
 
-    def __init__(self, lanes: int, lane_bits: int, depth: int, groups: int, site: Site) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        lane_bits: int,
+        depth: int,
+        groups: int,
+        site: Site,
+        *,
+        checked: bool = False,
+    ) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, not {depth}")
         self.lanes, self.lane_bits, self.depth, self.groups = lanes, lane_bits, depth, groups
-        self.site = site
+        self.site, self.checked = site, checked
         members: dict[str, Any] = {
             "write": In(1),
             "beat": In(beat_layout(lanes, lane_bits)),
             "o": Out(beat_stream(lanes, lane_bits)),
             "empty": Out(1),
+            "alarm": Out(1),
         }
         if groups:
             members |= {"commit": In(1), "bad": In(1), "end": In(1)}
@@ -47,8 +59,8 @@ class OutputFifo(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = clog2(self.depth) + 1
-        head = self.site.register(bits, "head", "control")
-        tail = self.site.register(bits, "tail", "control")
+        group = ControlGroup(m, self.site, self.checked)
+        head, tail = group.register(bits, "head"), group.register(bits, "tail")
         word = Cat(self.beat, self.end) if self.groups else Cat(self.beat)
         store = memory.Memory(shape=unsigned(len(word)), depth=self.depth, init=[])
         m.submodules.store = store
@@ -61,32 +73,34 @@ class OutputFifo(wiring.Component):
             self.empty.eq(head == tail),
         ]
         with m.If(self.write):
-            m.d.sync += tail.eq(tail + 1)
+            m.d.comb += group.next(tail).eq(tail + 1)
         pop = Signal()
         m.d.comb += pop.eq(self.o.valid & self.o.ready)
         with m.If(pop):
-            m.d.sync += head.eq(head + 1)
+            m.d.comb += group.next(head).eq(head + 1)
         out = self.o.payload
         m.d.comb += Cat(out).eq(read.data[: len(self.beat.as_value())])
         if not self.groups:
-            m.d.comb += self.o.valid.eq(~self.empty)
+            m.d.comb += [self.o.valid.eq(~self.empty), self.alarm.eq(group.alarm())]
             return m
-        visible = self.site.register(bits, "visible", "control")
+        visible = group.register(bits, "visible")
         with m.If(self.commit):
-            m.d.sync += visible.eq(tail + self.write)
+            m.d.comb += group.next(visible).eq(tail + self.write)
         m.d.comb += self.o.valid.eq(head != visible)
-        self._verdicts(m, pop & read.data[-1], read.data)
+        self._verdicts(m, group, pop & read.data[-1], read.data)
+        m.d.comb += self.alarm.eq(group.alarm())
         return m
 
-    def _verdicts(self, m: Module, next_group: Any, word: Signal) -> None:
+    def _verdicts(self, m: Module, group: ControlGroup, next_group: Any, word: Signal) -> None:
         """One verdict for each committed group, in order of commit."""
         slots = 1 << clog2(self.groups)
         flags = self.site.register(slots, "verdicts", "checker")
-        put = self.site.register(clog2(slots), "verdict_put", "control")
-        get = self.site.register(clog2(slots), "verdict_get", "control")
+        put = group.register(clog2(slots), "verdict_put")
+        get = group.register(clog2(slots), "verdict_get")
         with m.If(self.commit):
-            m.d.sync += [put.eq(put + 1), flags.bit_select(put, 1).eq(self.bad)]
+            m.d.comb += group.next(put).eq(put + 1)
+            m.d.sync += flags.bit_select(put, 1).eq(self.bad)
         with m.If(next_group):
-            m.d.sync += get.eq(get + 1)
+            m.d.comb += group.next(get).eq(get + 1)
         err = self.o.payload.err
         m.d.comb += err.eq(word[len(self.beat.as_value()) - 1] | flags.bit_select(get, 1))

@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from .checksum import ChecksumLane
 from .config import CHECK_CYCLES, LinearConfig, clog2
+from .control import ControlGroup
 from .fifo import OutputFifo
 from .lane import Lane
 from .requantize import Requantizer
@@ -50,7 +51,9 @@ class Linear(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        window = WindowBuffer(config.window, self.site)
+        self.group = ControlGroup(m, self.site, config.checked)
+        alarm = Signal(name="own_alarm")
+        window = WindowBuffer(config.window, self.site, checked=config.checked)
         control = Sequencer(config, config.lane_cycles, self.site)
         fifo = OutputFifo(
             config.out_lanes,
@@ -58,21 +61,24 @@ class Linear(wiring.Component):
             depth=config.fifo_beats,
             groups=config.fifo_beats // config.beats if config.modulus else 0,
             site=self.site,
+            checked=config.checked,
         )
-        assemble(m, self, window, control, fifo)
+        assemble(m, self, window, control, fifo, alarm)
         results = self._lanes(m, window, control)
         words, marks = self._drain(m, results, control)
         if config.modulus:
             self._check(m, window, control, fifo, words, marks)
         self._finish(m, fifo, words, marks, control)
+        m.d.comb += alarm.eq(self.group.alarm())
         return m
 
     def _lanes(self, m: Module, window: WindowBuffer, control: Sequencer) -> list[Value]:
         """The lanes' accumulators; a protected lane's is voted among three replicas."""
         config, results = self.config, []
-        address = self.site.register(len(control.address), "address", "control")
+        address = Signal.like(control.address)
         if not config.constant_weights:
-            m.d.sync += address.eq(control.address)
+            address = self.group.register(len(control.address), "address")
+            m.d.comb += self.group.next(address).eq(control.address)
         for index in range(config.pe):
             protected = index in config.replicated
             replicas = []
@@ -104,29 +110,28 @@ class Linear(wiring.Component):
         self, m: Module, results: list[Value], control: Sequencer
     ) -> tuple[list[Value], dict[str, Any]]:
         """`out_lanes` results a cycle, lowest lanes first, with the marks of their beat."""
-        config, site = self.config, self.site
+        config, site, group = self.config, self.site, self.group
         done = {name: control.done[name] for name in ("valid", "begin", "end", "err")}
         if config.beats == 1:
             marks = {**done, "first": done["valid"], "last": done["valid"], "index": control.group}
             return results, marks
         bits, lanes, beats = config.acc_bits, config.out_lanes, config.beats
-        hold = site.register(bits * config.pe, "drain", "accumulator")
-        left = site.register(beats, "left", "control")
-        table = config.window.passes
-        index = site.register(clog2(len(table) * beats), "index", "control")
-        flags = site.register(3, "flags", "control")
+        hold = site.register(bits * config.pe, "results", "accumulator")
+        left = group.register(beats, "left")
+        index = group.register(clog2(len(config.window.passes) * beats), "index")
+        flags = group.register(3, "flags")
         step = Signal.like(index)
         with m.If(done["valid"]):
-            m.d.sync += [
-                hold.eq(Cat(*results)),
-                left.eq((1 << beats) - 1),
-                flags.eq(Cat(done["begin"], done["end"], done["err"])),
+            m.d.sync += hold.eq(Cat(*results))
+            m.d.comb += [
+                group.next(left).eq((1 << beats) - 1),
+                group.next(flags).eq(Cat(done["begin"], done["end"], done["err"])),
+                step.eq(control.done["group"] * beats),
             ]
-            m.d.comb += step.eq(control.done["group"] * beats)
         with m.Else():
-            m.d.sync += [hold.eq(hold[bits * lanes :]), left.eq(left >> 1)]
-            m.d.comb += step.eq(index + 1)
-        m.d.sync += index.eq(step)
+            m.d.sync += hold.eq(hold[bits * lanes :])
+            m.d.comb += [group.next(left).eq(left >> 1), step.eq(index + 1)]
+        m.d.comb += group.next(index).eq(step)
         words = [hold[i * bits : (i + 1) * bits].as_signed() for i in range(lanes)]
         first, last = Signal(), Signal()
         m.d.comb += [first.eq(left.all()), last.eq(left == 1)]
@@ -182,7 +187,7 @@ class Linear(wiring.Component):
         control: Sequencer,
     ) -> None:
         """Requantise the words of a beat side by side and write it."""
-        config, site = self.config, self.site
+        config = self.config
         outputs: list[Value] = []
         passes = len(config.window.passes)
         for i, word in enumerate(words):
@@ -206,8 +211,8 @@ class Linear(wiring.Component):
         valids = [late["valid"]]
         for rank in range(config.requantize_cycles):
             for name in names if config.modulus else names[:-1]:
-                stage = site.register(1, f"{name}_q{rank}", "control")
-                m.d.sync += stage.eq(late[name])
+                stage = self.group.register(1, f"{name}_q{rank}")
+                m.d.comb += self.group.next(stage).eq(late[name])
                 late[name] = stage
             valids.append(late["valid"])
         control.watch(m, fifo, valids)

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import ArgMaxConfig, PoolConfig
+from .control import ControlGroup
 from .fifo import OutputFifo
 from .requantize import Requantizer
 from .sequencer import Sequencer, assemble
@@ -43,10 +44,14 @@ class _Reduce(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, site = self.config, self.site
-        window = WindowBuffer(config.window, site)
+        self.group = group = ControlGroup(m, site, config.checked)
+        alarm = Signal(name="own_alarm")
+        window = WindowBuffer(config.window, site, checked=config.checked)
         control = Sequencer(config, REDUCE_CYCLES, site)
-        fifo = OutputFifo(config.out_lanes, config.out_bits, config.fifo_beats, 0, site)
-        assemble(m, self, window, control, fifo)
+        fifo = OutputFifo(
+            config.out_lanes, config.out_bits, config.fifo_beats, 0, site, checked=config.checked
+        )
+        assemble(m, self, window, control, fifo, alarm)
         outputs, late = self.combine(m, window, control)
         done = control.done
         marks: dict[str, Value] = {
@@ -58,8 +63,8 @@ class _Reduce(wiring.Component):
         valids = [marks["valid"]]
         for rank in range(late):
             for name, source in marks.items():
-                stage = site.register(1, f"{name}_q{rank}", "control")
-                m.d.sync += stage.eq(source)
+                stage = group.register(1, f"{name}_q{rank}")
+                m.d.comb += group.next(stage).eq(source)
                 marks[name] = stage
             valids.append(marks["valid"])
         control.watch(m, fifo, valids)
@@ -69,6 +74,7 @@ class _Reduce(wiring.Component):
             fifo.beat.first.eq(marks["begin"]),
             fifo.beat.last.eq(marks["end"]),
             fifo.beat.err.eq(marks["err"]),
+            alarm.eq(group.alarm()),
         ]
         return m
 
@@ -118,12 +124,12 @@ class ArgMax(_Reduce):
         shape = signed(config.in_bits) if config.in_signed else unsigned(config.in_bits)
         best = site.register(shape, "best", "accumulator")
         index = site.register(config.out_bits, "best_index", "accumulator")
-        count = site.register(config.out_bits, "count", "control")
+        count = self.group.register(config.out_bits, "count")
         element: Value = window.act.as_signed() if config.in_signed else window.act
         now = Signal(config.out_bits)
         m.d.comb += now.eq(Mux(control.first, 0, count))
         with m.If(control.valid):
-            m.d.sync += count.eq(now + 1)
+            m.d.comb += self.group.next(count).eq(now + 1)
             with m.If(control.first | (element > best)):
                 m.d.sync += [best.eq(element), index.eq(now)]
         return [index], 0

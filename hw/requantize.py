@@ -77,7 +77,7 @@ class Requantizer(wiring.Component):
         # The last cycle: zero point, clamp, bound.
         low, high = kind.limits
         zero_point = kind.out.zero_point
-        q = site.register(signed(kind.out.bits + 1), "q", "requant")
+        q = site.register(signed(kind.out.bits + 1), "result", "requant")
         value, clamped = Signal.like(total + zero_point), Signal(signed(kind.out.bits + 1))
         m.d.comb += [
             value.eq(total + zero_point),

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .config import LayerConfig, clog2
+from .control import ControlGroup, hold_alarm
 from .fifo import OutputFifo
 from .site import Site
 from .window import WindowBuffer
@@ -33,7 +34,7 @@ class Sequencer(wiring.Component):
     Members: `available`, `popped`, `idle` in; `issue`, `step`, `pass_`, `advance`, `start`,
     `begin`, `end`, `address` (pass * steps + step), marks of the step that is issued; `valid`,
     `first`, `group` as they reach the accumulator; `done_*`, one cycle later, when a group is
-    complete.
+    complete; `alarm`, a control register was upset.
     """
 
     def __init__(self, config: LayerConfig, delay: int, site: Site) -> None:
@@ -58,6 +59,7 @@ class Sequencer(wiring.Component):
                 "last": Out(1),
                 "group": Out(clog2(passes)),
                 "busy": Out(1),
+                "alarm": Out(1),
                 "done_valid": Out(1),
                 "done_begin": Out(1),
                 "done_end": Out(1),
@@ -78,12 +80,13 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, site = self.config, self.site
+        config = self.config
         steps, passes = config.window.steps, len(config.window.passes)
-        step = site.register(range(max(2, steps)), "step", "control")
-        pass_ = site.register(range(max(2, passes)), "pass", "control")
-        at = site.register(clog2(steps * passes), "at", "control")
-        used = site.register(range(config.fifo_beats + 1), "used", "control")
+        group = ControlGroup(m, self.site, config.checked)
+        step = group.register(range(max(2, steps)), "step_count")
+        pass_ = group.register(range(max(2, passes)), "pass_count")
+        at = group.register(clog2(steps * passes), "address_count")
+        used = group.register(range(config.fifo_beats + 1), "used")
         first, last, start, final = Signal(), Signal(), Signal(), Signal()
         go = Signal()
         m.d.comb += [
@@ -100,19 +103,27 @@ class Sequencer(wiring.Component):
             self.address.eq(at),
         ]
         with m.If(self.issue):
-            m.d.sync += step.eq(Mux(last, 0, step + 1))
-            m.d.sync += at.eq(Mux(self.advance, 0, at + 1))
+            m.d.comb += group.next(step).eq(Mux(last, 0, step + 1))
+            m.d.comb += group.next(at).eq(Mux(self.advance, 0, at + 1))
             with m.If(last):
-                m.d.sync += pass_.eq(Mux(final, 0, pass_ + 1))
+                m.d.comb += group.next(pass_).eq(Mux(final, 0, pass_ + 1))
         taken = Signal(range(config.beats + 1))
         m.d.comb += taken.eq(Mux(first & go, config.beats, 0))
-        m.d.sync += used.eq(Mux(self.idle, 0, used - self.popped) + taken)
-        self._marks(m, first, last, start, final)
+        m.d.comb += group.next(used).eq(Mux(self.idle, 0, used - self.popped) + taken)
+        self._marks(m, group, first, last, start, final)
+        m.d.comb += self.alarm.eq(group.alarm())
         return m
 
-    def _marks(self, m: Module, first: Signal, last: Signal, start: Signal, final: Signal) -> None:
+    def _marks(
+        self,
+        m: Module,
+        group: ControlGroup,
+        first: Signal,
+        last: Signal,
+        start: Signal,
+        final: Signal,
+    ) -> None:
         """Shift the marks along with the data; count groups where they are summed up."""
-        site = self.site
         marks: dict[str, Value] = {
             "valid": self.issue,
             "first": first,
@@ -125,40 +136,48 @@ class Sequencer(wiring.Component):
         valids: list[Value] = []
         for rank in range(1, self.delay):
             for name in MARKS:
-                stage = site.register(1, f"{name}_{rank}", "control")
-                m.d.sync += stage.eq(marks[name])
+                stage = group.register(1, f"{name}_{rank}")
+                m.d.comb += group.next(stage).eq(marks[name])
                 marks[name] = stage
             valids.append(marks["valid"])
         passes = len(self.config.window.passes)
         if passes > 1:
-            count = site.register(clog2(passes), "count", "control")
+            count = group.register(clog2(passes), "group_count")
             m.d.comb += self.group.eq(
                 Mux(marks["start"], 0, Mux(marks["first"], count + 1, count))
             )
             with m.If(marks["valid"]):
-                m.d.sync += count.eq(self.group)
+                m.d.comb += group.next(count).eq(self.group)
             m.d.comb += self.done_group.eq(count)
         m.d.comb += [
             self.valid.eq(marks["valid"]),
             self.first.eq(marks["first"]),
             self.last.eq(marks["valid"] & marks["last"]),
         ]
-        done = site.register(1, "done_valid", "control")
-        m.d.sync += done.eq(marks["valid"] & marks["last"])
+        done = group.register(1, "complete")
+        m.d.comb += group.next(done).eq(marks["valid"] & marks["last"])
         m.d.comb += [self.done_valid.eq(done), self.busy.eq(Cat(*valids, done).any())]
         for name, port in (("begin", self.done_begin), ("end", self.done_end), ("err", self.done_err)):
-            held = site.register(1, f"done_{name}", "control")
-            m.d.sync += held.eq(marks[name])
+            held = group.register(1, f"complete_{name}")
+            m.d.comb += group.next(held).eq(marks[name])
             m.d.comb += port.eq(held)
 
 
 def assemble(
-    m: Module, layer: Any, window: WindowBuffer, control: Sequencer, fifo: OutputFifo
+    m: Module,
+    layer: Any,
+    window: WindowBuffer,
+    control: Sequencer,
+    fifo: OutputFifo,
+    alarm: Value,
 ) -> None:
-    """Add buffer, sequencer and FIFO to a layer, join them, and join its streams `i` and `o`."""
+    """Add buffer, sequencer and FIFO to a layer, join them, and join its streams `i` and `o`.
+
+    With checked control an upset in any part, or `alarm` of the layer's own registers, flags what
+    leaves.
+    """
     m.submodules.window, m.submodules.sequencer, m.submodules.fifo = window, control, fifo
     connect(m, flipped(layer.i), window.i)
-    connect(m, fifo.o, flipped(layer.o))
     m.d.comb += [
         control.available.eq(window.available),
         control.first_window.eq(window.first_window),
@@ -169,4 +188,12 @@ def assemble(
         window.pass_.eq(control.pass_),
         window.read.eq(control.issue),
         window.advance.eq(control.advance),
+        layer.o.valid.eq(fifo.o.valid),
+        layer.o.payload.eq(fifo.o.payload),
+        fifo.o.ready.eq(layer.o.ready),
     ]
+    if layer.config.checked:
+        alarms = window.alarm | control.alarm | fifo.alarm | alarm
+        left = layer.o.valid & layer.o.ready & layer.o.payload.last
+        flag = hold_alarm(m, layer.site, alarms, left)
+        m.d.comb += layer.o.payload.err.eq(fifo.o.payload.err | flag)

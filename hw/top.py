@@ -73,7 +73,15 @@ class Top(wiring.Component):
         for config in self.layers:
             m.submodules[config.name] = layer = layer_component(config)
             bits = config.window.lane_bits
-            connect_streams(m, stream, layer.i, (lanes, config.window.word), bits, f"to_{config.name}")
+            connect_streams(
+                m,
+                stream,
+                layer.i,
+                (lanes, config.window.word),
+                bits,
+                f"to_{config.name}",
+                checked=config.checked,
+            )
             stream, lanes = layer.o, config.out_lanes
             self._tap(m, config.name, stream)
         tail = stream

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .config import clog2
+from .control import ControlGroup, hold_alarm
 from .site import Site
 from .stream import beat_stream
 
@@ -25,10 +26,10 @@ class Gather(wiring.Component):
     Raises ValueError for a ratio below 2.
     """
 
-    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, code_bits: int = 0) -> None:
+    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, *, checked: bool = False, code_bits: int = 0) -> None:
         if ratio < 2:
             raise ValueError(f"ratio must be >= 2, not {ratio}")
-        self.ratio, self.site, self.code_bits = ratio, site, code_bits
+        self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
         super().__init__(
             {
                 "i": In(beat_stream(lanes, lane_bits, code_bits)),
@@ -39,8 +40,9 @@ class Gather(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat, out, site = self.i.payload, self.o.payload, self.site
-        count = site.register(range(self.ratio), "count", "control")
-        first, err = site.register(1, "first", "control"), site.register(1, "err", "control")
+        group = ControlGroup(m, site, self.checked)
+        count = group.register(range(self.ratio), "count")
+        first, err = group.register(1, "held_first"), group.register(1, "held_err")
         now, complete = Signal.like(count), Signal()
         m.d.comb += [
             now.eq(Mux(beat.first, 0, count)),
@@ -60,13 +62,14 @@ class Gather(wiring.Component):
                 m.d.sync += held.eq(Cat(held, new)[len(new) :])
             m.d.comb += out[field].eq(Cat(held, new))
         with m.If(accept):
-            m.d.sync += [
-                count.eq(Mux(complete, 0, now + 1)),
-                first.eq(Mux(now == 0, beat.first, first)),
-                err.eq(Mux(now == 0, 0, err) | beat.err),
+            m.d.comb += [
+                group.next(count).eq(Mux(complete, 0, now + 1)),
+                group.next(first).eq(Mux(now == 0, beat.first, first)),
+                group.next(err).eq(Mux(complete, 0, Mux(now == 0, 0, err) | beat.err)),
             ]
-            with m.If(complete):
-                m.d.sync += err.eq(0)
+        if self.checked:
+            left = self.o.valid & self.o.ready & out.last
+            m.d.comb += out.err.eq(err | beat.err | hold_alarm(m, site, group.alarm(), left))
         return m
 
 
@@ -77,10 +80,10 @@ class Split(wiring.Component):
     Members: `i`, `o`. Raises ValueError when `ratio` does not divide `lanes`.
     """
 
-    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, code_bits: int = 0) -> None:
+    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, *, checked: bool = False, code_bits: int = 0) -> None:
         if ratio < 2 or lanes % ratio:
             raise ValueError(f"ratio must be >= 2 and divide {lanes} lanes, not {ratio}")
-        self.ratio, self.site, self.code_bits = ratio, site, code_bits
+        self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
         super().__init__(
             {
                 "i": In(beat_stream(lanes, lane_bits, code_bits)),
@@ -91,7 +94,8 @@ class Split(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat, out = self.i.payload, self.o.payload
-        index = self.site.register(clog2(self.ratio), "index", "control")
+        group = ControlGroup(m, self.site, self.checked)
+        index = group.register(clog2(self.ratio), "index")
         final = Signal()
         m.d.comb += [
             final.eq(index >= self.ratio - 1),
@@ -105,7 +109,10 @@ class Split(wiring.Component):
         if self.code_bits:
             m.d.comb += out.code.eq(beat.code.word_select(index, len(out.code)))
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += index.eq(Mux(final, 0, index + 1))
+            m.d.comb += group.next(index).eq(Mux(final, 0, index + 1))
+        if self.checked:
+            left = self.o.valid & self.o.ready & out.last
+            m.d.comb += out.err.eq(beat.err | hold_alarm(m, self.site, group.alarm(), left))
         return m
 
 
@@ -124,12 +131,12 @@ def converters(source: int, sink: int) -> list[tuple[type[Gather] | type[Split],
 
 
 def connect_streams(
-    m: Module, source: wiring.Component, sink: wiring.Component, lanes: tuple[int, int], bits: int, name: str
+    m: Module, source: wiring.Component, sink: wiring.Component, lanes: tuple[int, int], bits: int, name: str, *, checked: bool
 ) -> None:
     """Join `source` (a stream of lanes[0]) to `sink` (of lanes[1]) through converters."""
     stream = source
     for kind, width, ratio in converters(*lanes):
-        unit = kind(width, bits, ratio, Site(name))
+        unit = kind(width, bits, ratio, Site(name), checked=checked)
         m.submodules[f"{name}_{kind.__name__.lower()}"] = unit
         connect(m, stream, unit.i)
         stream = unit.o

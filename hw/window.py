@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from .arith import rom
 from .config import WindowConfig, clog2
+from .control import ControlGroup
 from .site import Site
 from .stream import beat_stream
 
@@ -29,16 +30,16 @@ class WindowBuffer(wiring.Component):
     of the frame before, and may read from the cycle after. So one upset in a position cannot shift
     the frames that follow. Data of the step requested in cycle t is in `act` from cycle t + 2.
 
-    Parameters: `config`, and the `site` of its registers.
+    Parameters: `config`, the `site` of its registers, `checked` control.
 
     Members: `i`, the stream; `available`, the current window is complete; `step`, `pass_`, what to
     read; `read`, a step is issued; `advance`, its window is finished; `first_window`,
-    `last_window`, position in the frame; `err`, the frame was flagged upstream; `act`, the fetched
+    `last_window`, position in the frame; `err`, the frame was flagged upstream; `alarm`, a control register was upset; `act`, the fetched
     elements, port 0 lowest; `code`, their codes.
     """
 
-    def __init__(self, config: WindowConfig, site: Site) -> None:
-        self.config, self.site = config, site
+    def __init__(self, config: WindowConfig, site: Site, *, checked: bool = False) -> None:
+        self.config, self.site, self.checked = config, site, checked
         elements = config.ports * config.word
         members: dict[str, Any] = {
             "i": In(beat_stream(config.word, config.lane_bits, config.code_bits)),
@@ -50,6 +51,7 @@ class WindowBuffer(wiring.Component):
             "first_window": Out(1),
             "last_window": Out(1),
             "err": Out(1),
+            "alarm": Out(1),
             "act": Out(elements * config.lane_bits),
         }
         if config.code_bits:
@@ -58,13 +60,13 @@ class WindowBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, control = self.config, self._control
-        bits = config.index_bits
-        written = control(bits, "written")
-        window, row, end = control(bits, "window"), control(bits, "row"), control(bits, "end")
-        active, claim_valid = control(1, "active"), control(1, "claim_valid")
-        claim = control(bits, "claim")
-        position = self._position(m)
+        config, bits = self.config, self.config.index_bits
+        group = ControlGroup(m, self.site, self.checked)
+        register, following = group.register, group.next
+        written, claim, window = (register(bits, n) for n in ("written", "claim", "window"))
+        row, end = register(bits, "row"), register(bits, "end")
+        active, claim_valid = register(1, "active"), register(1, "claim_valid")
+        position = self._position(m, group)
         finished = Signal()
         m.d.comb += finished.eq(self.advance & self.last_window)
 
@@ -80,7 +82,7 @@ class WindowBuffer(wiring.Component):
         accept = Signal()
         m.d.comb += accept.eq(self.i.valid & self.i.ready)
         with m.If(accept):
-            m.d.sync += written.eq(written + 1)
+            m.d.comb += following(written).eq(written + 1)
 
         # Reader: positions of the window, of the row of windows and of the frame's end.
         start = self._modulo(-config.lead)
@@ -88,44 +90,46 @@ class WindowBuffer(wiring.Component):
         rows_step = config.stride[0] * config.width * config.words_per_pixel
         with m.If(self.advance):
             with m.If(position["last_column"]):
-                m.d.sync += [row.eq(row + rows_step), window.eq(row + rows_step)]
+                m.d.comb += [
+                    following(row).eq(row + rows_step),
+                    following(window).eq(row + rows_step),
+                ]
             with m.Else():
-                m.d.sync += window.eq(window + columns_step)
+                m.d.comb += following(window).eq(window + columns_step)
         take = Signal()
         m.d.comb += take.eq(claim_valid & (~active | finished))
         with m.If(take):
-            m.d.sync += [
-                active.eq(1),
-                claim_valid.eq(0),
-                window.eq(claim + start),
-                row.eq(claim + start),
-                end.eq(claim + config.frame_words),
+            m.d.comb += [
+                following(active).eq(1),
+                following(claim_valid).eq(0),
+                following(window).eq(claim + start),
+                following(row).eq(claim + start),
+                following(end).eq(claim + config.frame_words),
             ]
         with m.Elif(finished):
-            m.d.sync += [active.eq(0), window.eq(end + start)]
+            m.d.comb += [following(active).eq(0), following(window).eq(end + start)]
         with m.If(accept & self.i.payload.first):
-            m.d.sync += [claim_valid.eq(1), claim.eq(written)]
+            m.d.comb += [following(claim_valid).eq(1), following(claim).eq(written)]
         whole, rest = Signal(bits), Signal(bits)
         m.d.comb += [
             whole.eq(written - window - config.span),
             rest.eq(written - end),
             self.available.eq(active & (~whole[-1] | ~rest[-1])),
         ]
-        self._flag(m, accept, take, claim_valid)
-        self._read(m, accept, written, window, position)
+        self._flag(m, group, accept, take, claim_valid)
+        self._read(m, group, accept, written, window, position)
+        m.d.comb += self.alarm.eq(group.alarm())
         return m
-
-    def _control(self, shape: Any, name: str) -> Signal:
-        return self.site.register(shape, name, "control")
 
     def _modulo(self, value: int) -> int:
         return value % (1 << self.config.index_bits)
 
-    def _position(self, m: Module) -> dict[str, Any]:
+    def _position(self, m: Module, group: ControlGroup) -> dict[str, Any]:
         """Row and column of the current window, and which kernel rows and columns are inside."""
         config = self.config
         rows, columns = config.out_size
-        oy, ox = self._control(range(max(rows, 2)), "oy"), self._control(range(max(columns, 2)), "ox")
+        oy = group.register(range(max(rows, 2)), "oy")
+        ox = group.register(range(max(columns, 2)), "ox")
         last_column = Signal()
         m.d.comb += [
             last_column.eq(ox == columns - 1),
@@ -133,9 +137,9 @@ class WindowBuffer(wiring.Component):
             self.last_window.eq((oy == rows - 1) & last_column),
         ]
         with m.If(self.advance):
-            m.d.sync += ox.eq(Mux(last_column, 0, ox + 1))
+            m.d.comb += group.next(ox).eq(Mux(last_column, 0, ox + 1))
             with m.If(last_column):
-                m.d.sync += oy.eq(Mux(oy == rows - 1, 0, oy + 1))
+                m.d.comb += group.next(oy).eq(Mux(oy == rows - 1, 0, oy + 1))
 
         def inside(n: int, axis: int, size: int, index: Signal, name: str) -> Signal:
             """Bit k: kernel row (column) k of window `index` lies inside the image."""
@@ -152,23 +156,31 @@ class WindowBuffer(wiring.Component):
             "columns": inside(columns, 1, config.width, ox, "columns_inside"),
         }
 
-    def _flag(self, m: Module, accept: Signal, take: Signal, claim_valid: Signal) -> None:
+    def _flag(
+        self, m: Module, group: ControlGroup, accept: Signal, take: Signal, claim_valid: Signal
+    ) -> None:
         """`err` is set for a frame when any of its words was flagged."""
-        err, waiting = self._control(1, "err_frame"), self._control(1, "err_claim")
+        err, waiting = group.register(1, "err_frame"), group.register(1, "err_claim")
         beat = self.i.payload
         with m.If(accept):
             with m.If(beat.first):
-                m.d.sync += waiting.eq(beat.err)
+                m.d.comb += group.next(waiting).eq(beat.err)
             with m.Elif(claim_valid):
-                m.d.sync += waiting.eq(waiting | beat.err)
+                m.d.comb += group.next(waiting).eq(waiting | beat.err)
             with m.Else():
-                m.d.sync += err.eq(err | beat.err)
+                m.d.comb += group.next(err).eq(err | beat.err)
         with m.If(take):
-            m.d.sync += err.eq(waiting | (accept & ~beat.first & beat.err))
+            m.d.comb += group.next(err).eq(waiting | (accept & ~beat.first & beat.err))
         m.d.comb += self.err.eq(err)
 
     def _read(
-        self, m: Module, accept: Signal, written: Signal, window: Signal, position: dict[str, Any]
+        self,
+        m: Module,
+        group: ControlGroup,
+        accept: Signal,
+        written: Signal,
+        window: Signal,
+        position: dict[str, Any],
     ) -> None:
         config, site = self.config, self.site
         address_bits = clog2(config.depth)
@@ -185,17 +197,17 @@ class WindowBuffer(wiring.Component):
             offsets = [config.offset(tap) % config.depth for tap in taps]
             offset = rom(m, offsets, self.step, address_bits, f"offset_{port}")
             # Cycle 1: the address, and whether it lies in the padding.
-            address = site.register(address_bits, f"address_{port}", "control")
+            address = group.register(address_bits, f"address_{port}")
             with m.If(self.read):
-                m.d.sync += address.eq(window + base + offset)
+                m.d.comb += group.next(address).eq(window + base + offset)
             m.d.comb += read.addr.eq(address)
             fetched: Any = read.data[: len(beat.data)]
             if config.padded:
                 rows = rom(m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}")
                 columns = rom(m, [t[1] for t in taps], self.step, clog2(config.kernel[1]), f"kw_{port}")
-                outside = site.register(1, f"outside_{port}", "control")
+                outside = group.register(1, f"outside_{port}")
                 with m.If(self.read):
-                    m.d.sync += outside.eq(
+                    m.d.comb += group.next(outside).eq(
                         ~(
                             position["rows"].bit_select(rows, 1)
                             & position["columns"].bit_select(columns, 1)
