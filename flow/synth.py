@@ -81,7 +81,7 @@ def synth(
     device = targets.find(target or str(manifest.raw.get("target", targets.DEFAULT)))
     if pnr and not device.pnr:
         raise InputError(f"--pnr works for ecp5 targets only, not for {device.name}")
-    workdir = directory / f"synth_{device.name}"
+    workdir = _fresh(directory / f"synth_{device.name}")
     tell(f"synthesising for {device.name}")
     result = synthesize(manifest.verilog, manifest.top, device, workdir=workdir)
     netlist = Path(result.pop("netlist"))
@@ -125,6 +125,16 @@ def _claim(result: dict[str, Any], frequency_mhz: float | None) -> None:
         raise ClaimError(f"timing: the median clock is {fmax:.1f} MHz, asked for {frequency_mhz:g}")
 
 
+def _fresh(workdir: Path) -> Path:
+    """An empty folder in the place of an earlier one; a link, which may lead outside, is refused."""
+    if workdir.is_symlink():
+        raise InputError(f"{workdir}: is a link; remove it")
+    if workdir.exists():
+        shutil.rmtree(workdir)
+    workdir.mkdir()
+    return workdir
+
+
 def _check_hash(manifest: manifests.Manifest) -> None:
     found = hashlib.sha256(manifest.verilog.read_bytes()).hexdigest()
     if found != manifest.design:
@@ -165,7 +175,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(value, indent=1) + "\n")
+        with part.open("x") as file:
+            file.write(json.dumps(value, indent=1) + "\n")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

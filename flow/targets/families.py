@@ -5,7 +5,7 @@ Cell names are those that Yosys 0.70 maps to; a pattern with `*` matches a group
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -63,8 +63,8 @@ class Family:
         return _matches(cell, (pattern for pattern, _ in self.dsps))
 
 
-def _matches(cell: str, patterns: object) -> bool:
-    return any(fnmatchcase(cell, pattern) for pattern in patterns)  # type: ignore[attr-defined]
+def _matches(cell: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(cell, pattern) for pattern in patterns)
 
 
 def _weigh(cells: Mapping[str, int], table: Weights) -> float:
@@ -135,15 +135,16 @@ XC7 = Family(
     name="xc7",
     commands=("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}",),
     lut_metric=(
-        "LUT1..LUT6 + INV + SRL16E/SRLC32E + 2*RAM32X1D/RAM64X1D + 4*RAM32M/RAM64M/RAM128X1D"
-        " (packing two small LUTs into one is not counted)"
+        "LUT1..LUT6 + INV + SRL16E/SRLC32E + LUT RAM by its LUTs (RAM64X1D 2, RAM64M 4, ...;"
+        " packing two small LUTs into one is not counted)"
     ),
-    luts=(("LUT[1-6]", 1), ("INV", 1), ("SRL16E", 1), ("SRLC32E", 1), ("RAM32X1D", 2),
-          ("RAM64X1D", 2), ("RAM32M", 4), ("RAM64M", 4), ("RAM128X1D", 4)),
+    luts=(("LUT[1-6]", 1), ("INV", 1), ("SRL16E", 1), ("SRLC32E", 1), ("RAM32X1S", 1),
+          ("RAM64X1S", 1), ("RAM32X1D", 2), ("RAM64X1D", 2), ("RAM128X1S", 2), ("RAM32M", 4),
+          ("RAM64M", 4), ("RAM128X1D", 4), ("RAM256X1S", 4), ("RAM256X1D", 8), ("RAM512X1S", 8)),
     ffs=(("FDRE", 1), ("FDSE", 1), ("FDCE", 1), ("FDPE", 1)),
     dsps=(("DSP48E1", 1),),
     brams=(("RAMB36E1", 1), ("RAMB18E1", 0.5)),
     carries=(("CARRY4", 1),),
-    memories=("RAMB36E1", "RAMB18E1", "RAM32*", "RAM64*", "RAM128*", "SRL16E", "SRLC32E"),
+    memories=("RAMB36E1", "RAMB18E1", "RAM[1-9]*", "SRL16E", "SRLC32E"),
     clocks=frozenset({"C"}),
 )  # fmt: skip

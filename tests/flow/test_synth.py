@@ -72,6 +72,18 @@ def test_a_changed_design_is_refused(tmp_path, build_directory):
         synth.synth(tmp_path)
 
 
+def test_a_link_out_of_the_directory_is_refused(tmp_path, build_directory):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    design = tmp_path / "design"
+    design.mkdir()
+    (build_directory(design) / "synth_ecp5-25k").symlink_to(outside)
+
+    with pytest.raises(InputError, match="is a link"):
+        synth.synth(design)
+    assert not list(outside.iterdir())
+
+
 def test_place_and_route_is_for_ecp5(tmp_path, build_directory):
     with pytest.raises(InputError, match="--pnr works for ecp5 targets only, not for xc7a35t"):
         synth.synth(build_directory(tmp_path, target="xc7a35t"), pnr=True)
