@@ -126,7 +126,7 @@ def _claim(result: dict[str, Any], frequency_mhz: float | None) -> None:
 
 
 def _fresh(workdir: Path) -> Path:
-    """An empty folder in the place of an earlier one; a link, which may lead outside, is refused."""
+    """An empty folder in place of an earlier one; a link may lead outside and is refused."""
     if workdir.is_symlink():
         raise InputError(f"{workdir}: is a link; remove it")
     if workdir.exists():
