@@ -4,53 +4,6 @@
 // usage: model JOB RESULT. Both files are little endian; engines/native.py writes and reads them.
 // native_model.py puts its tables and native_model.h before this text.
 
-// Words of memories are mostly one machine word: no call for these.
-
-inline uint64_t small_word(const uint8_t* a, uint32_t size) {
-    uint64_t value = 0;
-    switch (size) {
-        case 1: return *a;
-        case 2: std::memcpy(&value, a, 2); return value;
-        case 4: std::memcpy(&value, a, 4); return value;
-        default: std::memcpy(&value, a, 8); return value;
-    }
-}
-
-inline bool differ(const uint8_t* a, const uint8_t* b, uint32_t size) {
-    return size > 8 ? std::memcmp(a, b, size) != 0 : small_word(a, size) != small_word(b, size);
-}
-
-inline bool is_zero(const uint8_t* a, uint32_t size) {
-    return size > 8 ? std::all_of(a, a + size, [](uint8_t e) { return !e; }) : !small_word(a, size);
-}
-
-inline void copy_word(uint8_t* to, const uint8_t* from, uint32_t size) {
-    if (size > 8) std::memcpy(to, from, size);
-    else for (uint32_t i = 0; i < size; ++i) to[i] = from[i];
-}
-
-// --------------------------------------------------------------------------------- golden record
-
-struct Change { uint32_t memory, address; size_t bytes; };  // old word at `bytes`, new one after it
-
-struct Golden {
-    uint32_t cycles = 0, stride = 1;
-    Bytes states;                                   // at every cycle that `stride` divides
-    Bytes frame_states;                             // after each frame's last beat
-    Bytes words_out;                                // [frames][beats_out][bytes_out]
-    std::vector<uint32_t> accepted, delivered;      // beats before cycle t, in and out
-    std::vector<uint32_t> frame_accepted, frame_done;  // cycle of first beat in, of last beat out
-    std::vector<Change> changes;
-    std::vector<uint32_t> first_change;             // cycle -> index into changes
-    Bytes change_bytes;
-};
-
-// The golden content of the memories at the start of `cycle`, kept in `words`.
-struct Image {
-    std::vector<uint8_t*> words;
-    uint32_t cycle = 0;
-};
-
 struct Campaign {
     const Job& job;
     const Header& h;

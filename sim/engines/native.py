@@ -115,8 +115,9 @@ def inject(
 ) -> Observed:
     """Run the experiments, `workers` processes at a time (default: one a core).
 
-    The result does not depend on `workers`. Experiments are shared out in the order of their cycles. `progress` is called with the number
-    of experiments finished. ClaimError if a flip did not land.
+    The result does not depend on `workers`: experiments are shared out in the order of their
+    cycles. `progress` is called with the number of experiments finished. ClaimError if a flip did
+    not land.
     """
     order = np.argsort(faults.cycle, kind="stable")
     taken = _reordered(faults, order)
