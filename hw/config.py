@@ -33,6 +33,9 @@ Tap = tuple[int, int, int]
 ADDS_PER_RANK = 4
 """Inputs that one rank of an adder tree sums before its register."""
 
+BLOCK_BITS = 4096
+"""Bits of a lane's weights from which they go to block RAM instead of look-up tables."""
+
 CLAIM_CYCLES = 2
 """Cycles between the first words of two frames: the reader takes the one before."""
 
@@ -268,6 +271,12 @@ class LinearConfig(LayerConfig):
     def constant_weights(self) -> bool:
         """Whether each multiplier sees one weight only (fully unrolled): no ROM, no register."""
         return self.weight.shape[0] * self.weight.shape[2] == 1
+
+    @property
+    def block_weights(self) -> bool:
+        """Whether a lane's weights are in block RAM, which is slow to read: it gets two ranks."""
+        words = self.weight.shape[0] * self.weight.shape[2]
+        return words * self.simd * self.weight_bits > BLOCK_BITS
 
     @property
     def lane_cycles(self) -> int:

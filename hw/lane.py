@@ -25,7 +25,7 @@ class Lane(wiring.Component):
 
     Parameters: the layer's `config`, this lane's `index`, the `site` of its registers.
 
-    Members: `address`, the ROM word of the step that is in `act` one cycle later; `act`; `valid`,
+    Members: `address`, the ROM word of the step that is in `act` one cycle later (two, for block RAM); `act`; `valid`,
     `first` (a step, a group's first step) as they reach the accumulator; `group`, the pass whose
     bias starts the sum; `acc_in`, `acc`.
     """
@@ -79,11 +79,21 @@ class Lane(wiring.Component):
         if config.constant_weights:
             return [Const(value, signed(bits)) for value in rows[0]]
         words = table(rows, bits)
-        store = memory.Memory(shape=unsigned(bits * config.simd), depth=len(words), init=words)
+        store = memory.Memory(
+            shape=unsigned(bits * config.simd),
+            depth=len(words),
+            init=words,
+            attrs={"rom_style": "block" if config.block_weights else "logic"},
+        )
         m.submodules.weights = store
         read = store.read_port(domain="comb")
         weight = site.register(unsigned(bits * config.simd), "weight", "weight")
         m.d.comb += read.addr.eq(self.address)
-        m.d.sync += weight.eq(read.data)
+        if config.block_weights:
+            # The block RAM's own output register; its delay would end in the multiplier's.
+            latch = site.register(unsigned(bits * config.simd), "weight_latch", "weight")
+            m.d.sync += [latch.eq(read.data), weight.eq(latch)]
+        else:
+            m.d.sync += weight.eq(read.data)
         return [weight.word_select(i, bits).as_signed() for i in range(config.simd)]
 

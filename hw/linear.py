@@ -75,8 +75,8 @@ class Linear(wiring.Component):
     def _lanes(self, m: Module, window: WindowBuffer, control: Sequencer) -> list[Value]:
         """The lanes' accumulators; a protected lane's is voted among three replicas."""
         config, results = self.config, []
-        address = Signal.like(control.address)
-        if not config.constant_weights:
+        address: Value = control.address
+        if not (config.constant_weights or config.block_weights):
             address = self.group.register(len(control.address), "address")
             m.d.comb += self.group.next(address).eq(control.address)
         for index in range(config.pe):
