@@ -60,6 +60,7 @@ def tree_levels(inputs: int) -> int:
     return levels
 
 
+@functools.lru_cache(maxsize=1024)
 def multiplies_by_one(kind: Requantize) -> bool:
     """Whether a requantiser needs no multiplier (scheme `pow2` with one shift)."""
     return bool((kind.multiplier == 1).all() and (kind.shift == kind.shift[0]).all())
@@ -91,12 +92,12 @@ class WindowConfig:
     pad_value: int = 0
     code_bits: int = 0
 
-    @property
+    @functools.cached_property
     def words_per_pixel(self) -> int:
         """Words that hold the channels of one pixel."""
         return self.channels // self.word
 
-    @property
+    @functools.cached_property
     def frame_words(self) -> int:
         """Words of one image."""
         return self.height * self.width * self.words_per_pixel
@@ -107,7 +108,7 @@ class WindowConfig:
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return (kh - 1) * dh + 1, (kw - 1) * dw + 1
 
-    @property
+    @functools.cached_property
     def out_size(self) -> tuple[int, int]:
         """Windows down and across."""
         top, left, bottom, right = self.padding
@@ -117,7 +118,7 @@ class WindowConfig:
             (self.width + left + right - ew) // self.stride[1] + 1,
         )
 
-    @property
+    @functools.cached_property
     def windows(self) -> int:
         """Windows of one image."""
         return self.out_size[0] * self.out_size[1]

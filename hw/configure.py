@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import gcd
@@ -68,9 +69,12 @@ def chain(graph: Graph) -> list[Node]:
 
     Raises InputError, naming the layer, when the graph is not a chain of supported operators.
     """
-    previous, found = graph.input_name, []
+    previous = graph.input_name
+    found: list[Node] = []
     for node in graph:
-        if not isinstance(node, Conv2d | Dense | MaxPool | AvgPool | GlobalAvgPool | ArgMax | Flatten):
+        if not isinstance(
+            node, Conv2d | Dense | MaxPool | AvgPool | GlobalAvgPool | ArgMax | Flatten
+        ):
             raise InputError(
                 f"layer {node.name}: {type(node).__name__} has no circuit yet; "
                 "build chains of Conv2d, Dense, pools, Flatten and ArgMax"
@@ -99,7 +103,7 @@ def configure(
     type the circuits do not take.
     """
     nodes = chain(graph)
-    sizes, kinds, bounds = shapes.infer(graph), ranges.types(graph), ranges.infer(graph)
+    sizes, kinds, bounds = _analysed(graph)
     protection = protection or {}
     layers: list[LayerConfig] = []
     for node in nodes:
@@ -120,6 +124,14 @@ def configure(
                 layers.append(_argmax(node, shape[-1], kind, out))
     checked = {name for name, guard in protection.items() if guard.control == "parity"}
     return tuple(sized(replace(layer, checked=layer.name in checked)) for layer in layers)
+
+
+@functools.lru_cache(maxsize=8)
+def _analysed(
+    graph: Graph,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, TensorType], dict[str, ranges.Range]]:
+    """Shapes, types and ranges of a graph; foldings of one graph share them."""
+    return shapes.infer(graph), ranges.types(graph), ranges.infer(graph)
 
 
 def out_lanes(pe: int, steps: int) -> int:
@@ -168,10 +180,7 @@ def _linear(
         raise InputError(f"layer {node.name}: thresholds have no circuit yet; use a requantize")
     per_group, passes, steps = channels // groups, node.out_channels // pe, inner // simd
     word = gcd(simd, per_group)
-    taps = tuple(
-        tuple(_tap(step * simd + port * word, kernel[1], per_group, word) for port in range(simd // word))
-        for step in range(steps)
-    )
+    taps = _taps(steps, simd, word, kernel[1], per_group)
     bases = tuple(
         p * pe // (node.out_channels // groups) * (per_group // word) for p in range(passes)
     )
@@ -186,7 +195,9 @@ def _linear(
         name=node.name,
         op=type(node).__name__,
         window=window,
-        out_shape=(rows, columns, node.out_channels) if isinstance(node, Conv2d) else (node.out_channels,),
+        out_shape=(rows, columns, node.out_channels)
+        if isinstance(node, Conv2d)
+        else (node.out_channels,),
         out_lanes=lanes,
         out_bits=out.bits,
         out_signed=out.signed,
@@ -204,6 +215,20 @@ def _linear(
         replicated=tuple(sorted({n % pe for n in guard.neurons})),
         modulus=guard.modulus,
         macs=window.windows * weight.size,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _taps(
+    steps: int, simd: int, word: int, columns: int, per_group: int
+) -> tuple[tuple[Tap, ...], ...]:
+    """What each port reads in each step: `simd` elements, `word` a port."""
+    return tuple(
+        tuple(
+            _tap(step * simd + port * word, columns, per_group, word)
+            for port in range(simd // word)
+        )
+        for step in range(steps)
     )
 
 
@@ -236,8 +261,8 @@ def _pool(
     taps = tuple(((kh, kw, 0),) for kh in range(kernel[0]) for kw in range(kernel[1]))
     window = WindowConfig(
         height, width, channels, kernel, stride, padding, (1, 1),
-        word=fold.pe, lane_bits=kind.bits, taps=taps, passes=tuple(range(channels // fold.pe)), depth=1,
-        pad_value=kind.lo if average is None else kind.zero_point,
+        word=fold.pe, lane_bits=kind.bits, taps=taps, passes=tuple(range(channels // fold.pe)),
+        depth=1, pad_value=kind.lo if average is None else kind.zero_point,
     )  # fmt: skip
     return PoolConfig(
         name=node.name,
@@ -255,9 +280,10 @@ def _pool(
 
 
 def _argmax(node: ArgMax, elements: int, kind: TensorType, out: TensorType) -> ArgMaxConfig:
+    taps = tuple(((0, 0, i),) for i in range(elements))
     window = WindowConfig(
         1, 1, elements, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1),
-        word=1, lane_bits=kind.bits, taps=tuple(((0, 0, i),) for i in range(elements)), passes=(0,), depth=1,
+        word=1, lane_bits=kind.bits, taps=taps, passes=(0,), depth=1,
     )  # fmt: skip
     return ArgMaxConfig(
         name=node.name,

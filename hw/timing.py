@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from dataclasses import dataclass
 from math import gcd
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ Layer = TypeVar("Layer", bound=LayerConfig)
 
 LIMIT = 10_000
 """Iterations after which the recurrence counts as diverging."""
+
+ACCEPTED, STARTED, POPPED = range(3)
+"""What a stage counts the changes of, so that nothing is computed twice from equal inputs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def recurrence(layers: tuple[LayerConfig, ...], frames: int = 3) -> Timing:
         raise ValueError(f"frames must be >= 1, not {frames}")
     stages = [_Stage(layer, frames) for layer in layers]
     links = [_Link(None, stages[0])]
-    links += [_Link(a, b) for a, b in zip(stages, stages[1:], strict=False)]
+    links += [_Link(a, b) for a, b in itertools.pairwise(stages)]
     tail = _Sink(stages[-1])
     for _ in range(LIMIT):
         changed = False
@@ -113,7 +117,7 @@ class _Stage:
     """A layer's reader: groups start, beats become visible."""
 
     def __init__(self, layer: LayerConfig, frames: int) -> None:
-        self.layer, self.frames = layer, frames
+        self.layer = layer
         window = layer.window
         words, windows = window.frame_words, window.windows
         self.steps, self.passes = window.steps, len(window.passes)
@@ -128,6 +132,10 @@ class _Stage:
         beats = np.arange(1, groups + 1) * layer.beats - layer.fifo_beats - 1
         self.credit_from = int(np.searchsorted(beats, 0))
         self.credit_beats = beats[self.credit_from :]
+        self.moves = [0, 0, 0]
+        # A claim follows the frame before: only then do a stage's starts depend on its starts.
+        self.own = frames > 1
+        self.seen: tuple[int, ...] = ()
         self.accepted = np.zeros(frames * words, dtype=np.int64)
         self.started = np.zeros(groups, dtype=np.int64)
         self.popped = np.zeros(groups * layer.beats, dtype=np.int64)
@@ -169,6 +177,10 @@ class _Stage:
 
     def update(self) -> bool:
         """Recompute the starts; whether any moved."""
+        seen = (self.moves[ACCEPTED], self.moves[POPPED], self.own * self.moves[STARTED])
+        if self.seen == seen:
+            return False
+        self.seen = seen
         bound = np.zeros_like(self.started)
         windows = bound[:: self.passes]
         windows[:] = self.accepted[self.need] + 1
@@ -178,8 +190,9 @@ class _Stage:
             room = self.popped[self.credit_beats] + 1
             bound[self.credit_from :] = np.maximum(bound[self.credit_from :], room)
         started = np.maximum(self.started, _chain(bound, self.steps))
-        changed = not np.array_equal(started, self.started)
+        changed = bool((started != self.started).any())
         self.started = started
+        self.moves[STARTED] += changed
         return changed
 
 
@@ -192,10 +205,18 @@ class _Link:
         lanes = word if source is None else source.layer.out_lanes
         wide = lanes * word // gcd(lanes, word)
         self.gather, self.split = wide // lanes, wide // word
+        self.seen: tuple[int, ...] = ()
 
     def update(self) -> bool:
         """Recompute the arrivals; whether any moved."""
-        sink, ready = self.sink, self.sink.writable
+        sink = self.sink
+        seen: tuple[int, ...] = (sink.own * sink.moves[ACCEPTED], sink.moves[STARTED])
+        if self.source is not None:
+            seen += (self.source.moves[STARTED],)
+        if self.seen == seen:
+            return False
+        self.seen = seen
+        ready = sink.writable
         count = len(ready) // self.split
         events = np.zeros((count, self.gather - 1 + self.split), dtype=np.int64)
         events[:, self.gather - 1 :] = ready.reshape(count, self.split)
@@ -204,13 +225,16 @@ class _Link:
             events[:, : self.gather] = np.maximum(events[:, : self.gather], visible)
         times = _chain(events.ravel()).reshape(events.shape)
         accepted = times[:, self.gather - 1 :].ravel()
-        changed = not np.array_equal(accepted, sink.accepted)
+        moved = bool((accepted != sink.accepted).any())
         sink.accepted = accepted
-        if self.source is not None:
-            popped = np.concatenate((times[:, : self.gather - 1], times[:, -1:]), axis=1).ravel()
-            changed |= not np.array_equal(popped, self.source.popped)
-            self.source.popped = popped
-        return changed
+        sink.moves[ACCEPTED] += moved
+        if self.source is None:
+            return moved
+        popped = np.concatenate((times[:, : self.gather - 1], times[:, -1:]), axis=1).ravel()
+        left = bool((popped != self.source.popped).any())
+        self.source.popped = popped
+        self.source.moves[POPPED] += left
+        return moved or left
 
 
 class _Sink:
@@ -222,6 +246,7 @@ class _Sink:
     def update(self) -> bool:
         """Recompute the departures; whether any moved."""
         popped: Any = _chain(self.source.visible)
-        changed = not np.array_equal(popped, self.source.popped)
+        changed = bool((popped != self.source.popped).any())
         self.source.popped = popped
+        self.source.moves[POPPED] += changed
         return changed

@@ -39,6 +39,8 @@ def gather_neurons(
     layers whose order is fixed (the logits) are left as they are.
     """
     chain(graph)
+    if not any(neurons.values()):
+        return graph, {}
     sizes = shapes.infer(graph)
     order: dict[str, IntArray] = {}
     nodes: list[Node] = []
