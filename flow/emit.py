@@ -1,8 +1,9 @@
-"""Layers -> Verilog: Amaranth writes RTLIL, Yosys writes the Verilog, replicas keep their modules."""
+"""Layers -> Verilog: Amaranth writes RTLIL, Yosys the Verilog, replicas keep their modules."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 
@@ -46,11 +47,13 @@ def emit(layers: tuple[LayerConfig, ...], workdir: Path) -> Path:
     return path
 
 
-def voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, object]]:
+def voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, Any]]:
     """The manifest's entries: instance path, layer, lane, the replicas' paths, width in bits."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for layer in layers:
-        for lane in layer.replicated if isinstance(layer, LinearConfig) else ():
+        if not isinstance(layer, LinearConfig):
+            continue
+        for lane in layer.replicated:
             found.append(
                 {
                     "path": f"{layer.name}.voter_{lane}",

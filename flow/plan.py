@@ -35,7 +35,7 @@ class Tmr:
 
 @dataclass(frozen=True)
 class Plan:
-    """Checksum modulus, control and TMR by default and by layer; a layer's entry replaces the default.
+    """Checksum modulus, control and TMR by default and by layer; a layer's entry comes first.
 
     The default's `tmr.share` is a share of all MACs of the network, a layer's one of its own.
     `control` None is "parity" where a checksum is and "none" elsewhere: a checksum sees the

@@ -152,7 +152,7 @@ class ChecksumLane(wiring.Component):
     def _accumulate(
         self, m: Module, term: Value, row: Signal, issued: Signal, delay: int
     ) -> Signal:
-        """acc = (bias at a group's first step, else acc) + term, modulo M; held at its last step."""
+        """acc = (bias at a group's first step, else acc) + term, modulo M; held at the last."""
         config, site, modulus = self.config, self.site, self.modulus
         passes, _, steps, _ = config.weight.shape
         r = modulus.bit_length()
@@ -160,7 +160,9 @@ class ChecksumLane(wiring.Component):
         marks: dict[str, Value] = {
             "valid": issued,
             "first": rom(m, [i % steps == 0 for i in range(passes * steps)], row, 1, "is_first"),
-            "last": rom(m, [i % steps == steps - 1 for i in range(passes * steps)], row, 1, "is_last"),
+            "last": rom(
+                m, [i % steps == steps - 1 for i in range(passes * steps)], row, 1, "is_last"
+            ),
             "start": row == 0,
         }
         for rank in range(delay):
@@ -190,7 +192,10 @@ class ChecksumLane(wiring.Component):
         """The residue of the drained words, summed over the group, against the prediction."""
         config, site, modulus = self.config, self.site, self.modulus
         r = modulus.bit_length()
-        drain, first = site.register(1, "drain_1", "checker"), site.register(1, "drain_first_1", "checker")
+        drain, first = (
+            site.register(1, "drain_1", "checker"),
+            site.register(1, "drain_first_1", "checker"),
+        )
         m.d.sync += [drain.eq(self.drain), first.eq(self.drain_first)]
         parts: list[tuple[Value, bool]] = []
         for i in range(config.out_lanes):

@@ -173,7 +173,8 @@ class WindowConfig:
         rows, columns = self.out_size
         oy, ox = np.divmod(np.arange(rows * columns), columns)
         y, x = oy * self.stride[0] - self.padding[0], ox * self.stride[1] - self.padding[1]
-        return (y * self.width + x) * self.words_per_pixel
+        starts: IntArray = (y * self.width + x) * self.words_per_pixel
+        return starts
 
     @functools.cached_property
     def window_needs(self) -> IntArray:
@@ -271,13 +272,13 @@ class LinearConfig(LayerConfig):
     @property
     def constant_weights(self) -> bool:
         """Whether each multiplier sees one weight only (fully unrolled): no ROM, no register."""
-        return self.weight.shape[0] * self.weight.shape[2] == 1
+        return bool(self.weight.shape[0] * self.weight.shape[2] == 1)
 
     @property
     def block_weights(self) -> bool:
         """Whether a lane's weights are in block RAM, which is slow to read: it gets two ranks."""
         words = self.weight.shape[0] * self.weight.shape[2]
-        return words * self.simd * self.weight_bits > BLOCK_BITS
+        return bool(words * self.simd * self.weight_bits > BLOCK_BITS)
 
     @property
     def lane_cycles(self) -> int:

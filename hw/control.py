@@ -1,6 +1,7 @@
 """Control registers: named, reset, and checked by a parity bit that is taken before the registers.
 
-Datapath errors are rare to matter and seen by the checksum; a flipped counter or pointer is neither.
+Upsets of the datapath rarely matter and the checksum sees them; those of a counter or a pointer do
+matter and it does not.
 `ControlGroup` keeps the parity of its registers' next values in one flip-flop and compares it with
 the parity of the registers in every cycle: any single upset shows in the cycle in which it strikes,
 before what it breaks can leave the layer (a beat on its way out is flagged in the same cycle).

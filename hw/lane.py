@@ -25,9 +25,10 @@ class Lane(wiring.Component):
 
     Parameters: the layer's `config`, this lane's `index`, the `site` of its registers.
 
-    Members: `address`, the ROM word of the step that is in `act` one cycle later (two, for block RAM); `act`; `valid`,
-    `first` (a step, a group's first step) as they reach the accumulator; `group`, the pass whose
-    bias starts the sum; `acc_in`, `acc`.
+    Members: `address`, the ROM word of the step that is in `act` one cycle later (two, for block
+    RAM); `act`; `valid`, `first` (a step, a group's first step) as they reach the accumulator;
+    `group`, the pass whose bias starts the sum; `acc_in`, `acc`.
+    Raises ValueError for an index outside 0..pe - 1.
     """
 
     def __init__(self, config: LinearConfig, index: int, site: Site) -> None:
@@ -64,7 +65,9 @@ class Lane(wiring.Component):
             products.append(product)
         # Cycles 2..: adder tree; then the accumulator.
         total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
-        bias = rom(m, config.bias[:, self.index].tolist(), self.group, signed(config.acc_bits), "bias")
+        bias = rom(
+            m, config.bias[:, self.index].tolist(), self.group, signed(config.acc_bits), "bias"
+        )
         acc = site.register(signed(config.acc_bits), "acc", "accumulator")
         base = Mux(self.first, bias, self.acc_in)
         m.d.sync += acc.eq(Mux(self.valid, base + total, self.acc_in))
@@ -96,4 +99,3 @@ class Lane(wiring.Component):
         else:
             m.d.sync += weight.eq(read.data)
         return [weight.word_select(i, bits).as_signed() for i in range(config.simd)]
-

@@ -37,7 +37,9 @@ class _Reduce(wiring.Component):
             }
         )
 
-    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+    def combine(
+        self, m: Module, window: WindowBuffer, control: Sequencer
+    ) -> tuple[list[Value], int]:
         """The results of a beat and the cycles that they come after the group is complete."""
         raise AssertionError("defined by each layer kind")
 
@@ -87,7 +89,9 @@ class Pool(_Reduce):
 
     config: PoolConfig
 
-    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+    def combine(
+        self, m: Module, window: WindowBuffer, control: Sequencer
+    ) -> tuple[list[Value], int]:
         config = self.config
         outputs: list[Value] = []
         for i in range(config.out_lanes):
@@ -119,7 +123,9 @@ class ArgMax(_Reduce):
 
     config: ArgMaxConfig
 
-    def combine(self, m: Module, window: WindowBuffer, control: Sequencer) -> tuple[list[Value], int]:
+    def combine(
+        self, m: Module, window: WindowBuffer, control: Sequencer
+    ) -> tuple[list[Value], int]:
         config, site = self.config, self.site
         shape = signed(config.in_bits) if config.in_signed else unsigned(config.in_bits)
         best = site.register(shape, "best", "accumulator")

@@ -63,7 +63,10 @@ class Requantizer(wiring.Component):
             multiplier = self._column(m, kind.multiplier << (shift - kind.shift), "multiplier")
             parts = [(0, self.acc)]
             if self.acc_bits > SPLIT_BITS + 1:
-                parts = [(0, self.acc[:SPLIT_BITS]), (SPLIT_BITS, self.acc[SPLIT_BITS:].as_signed())]
+                parts = [
+                    (0, self.acc[:SPLIT_BITS]),
+                    (SPLIT_BITS, self.acc[SPLIT_BITS:].as_signed()),
+                ]
             products: list[Value] = []
             for at, part in parts:
                 full = part * multiplier
@@ -110,7 +113,11 @@ class Requantizer(wiring.Component):
         if len(set(column)) == 1:
             return column[0]
         low, high = min(column), max(column)
-        shape = signed(max(high.bit_length(), (~low).bit_length()) + 1) if low < 0 else high.bit_length()
+        shape = (
+            signed(max(high.bit_length(), (~low).bit_length()) + 1)
+            if low < 0
+            else high.bit_length()
+        )
         looked_up = rom(m, column, self.index, shape, f"{name}_table")
         entry = self.site.register(shape, name, "requant")
         m.d.sync += entry.eq(looked_up)

@@ -143,9 +143,7 @@ class Sequencer(wiring.Component):
         passes = len(self.config.window.passes)
         if passes > 1:
             count = group.register(clog2(passes), "group_count")
-            m.d.comb += self.group.eq(
-                Mux(marks["start"], 0, Mux(marks["first"], count + 1, count))
-            )
+            m.d.comb += self.group.eq(Mux(marks["start"], 0, Mux(marks["first"], count + 1, count)))
             with m.If(marks["valid"]):
                 m.d.comb += group.next(count).eq(self.group)
             m.d.comb += self.done_group.eq(count)
@@ -157,7 +155,11 @@ class Sequencer(wiring.Component):
         done = group.register(1, "complete")
         m.d.comb += group.next(done).eq(marks["valid"] & marks["last"])
         m.d.comb += [self.done_valid.eq(done), self.busy.eq(Cat(*valids, done).any())]
-        for name, port in (("begin", self.done_begin), ("end", self.done_end), ("err", self.done_err)):
+        for name, port in (
+            ("begin", self.done_begin),
+            ("end", self.done_end),
+            ("err", self.done_err),
+        ):
             held = group.register(1, f"complete_{name}")
             m.d.comb += group.next(held).eq(marks[name])
             m.d.comb += port.eq(held)

@@ -1,4 +1,4 @@
-"""The stream contract: beats of lanes with frame marks, an error flag and a code (docs/streams.md)."""
+"""The stream contract (docs/streams.md): beats of lanes with frame marks, error flag and code."""
 
 from amaranth.hdl import Shape, unsigned
 from amaranth.lib import data, stream

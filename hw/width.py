@@ -26,7 +26,16 @@ class Gather(wiring.Component):
     Raises ValueError for a ratio below 2.
     """
 
-    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, *, checked: bool = False, code_bits: int = 0) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        lane_bits: int,
+        ratio: int,
+        site: Site,
+        *,
+        checked: bool = False,
+        code_bits: int = 0,
+    ) -> None:
         if ratio < 2:
             raise ValueError(f"ratio must be >= 2, not {ratio}")
         self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
@@ -80,7 +89,16 @@ class Split(wiring.Component):
     Members: `i`, `o`. Raises ValueError when `ratio` does not divide `lanes`.
     """
 
-    def __init__(self, lanes: int, lane_bits: int, ratio: int, site: Site, *, checked: bool = False, code_bits: int = 0) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        lane_bits: int,
+        ratio: int,
+        site: Site,
+        *,
+        checked: bool = False,
+        code_bits: int = 0,
+    ) -> None:
         if ratio < 2 or lanes % ratio:
             raise ValueError(f"ratio must be >= 2 and divide {lanes} lanes, not {ratio}")
         self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
@@ -131,7 +149,14 @@ def converters(source: int, sink: int) -> list[tuple[type[Gather] | type[Split],
 
 
 def connect_streams(
-    m: Module, source: wiring.Component, sink: wiring.Component, lanes: tuple[int, int], bits: int, name: str, *, checked: bool
+    m: Module,
+    source: wiring.Component,
+    sink: wiring.Component,
+    lanes: tuple[int, int],
+    bits: int,
+    name: str,
+    *,
+    checked: bool,
 ) -> None:
     """Join `source` (a stream of lanes[0]) to `sink` (of lanes[1]) through converters."""
     stream = source
@@ -141,5 +166,3 @@ def connect_streams(
         connect(m, stream, unit.i)
         stream = unit.o
     connect(m, stream, sink)
-
-

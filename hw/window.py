@@ -34,8 +34,8 @@ class WindowBuffer(wiring.Component):
 
     Members: `i`, the stream; `available`, the current window is complete; `step`, `pass_`, what to
     read; `read`, a step is issued; `advance`, its window is finished; `first_window`,
-    `last_window`, position in the frame; `err`, the frame was flagged upstream; `alarm`, a control register was upset; `act`, the fetched
-    elements, port 0 lowest; `code`, their codes.
+    `last_window`, position in the frame; `err`, the frame was flagged upstream; `alarm`, a control
+    register was upset; `act`, the fetched elements, port 0 lowest; `code`, their codes.
     """
 
     def __init__(self, config: WindowConfig, site: Site, *, checked: bool = False) -> None:
@@ -146,7 +146,9 @@ class WindowBuffer(wiring.Component):
             stride, pad = config.stride[axis], config.padding[axis]
             masks = []
             for o in range(n):
-                at = [o * stride - pad + k * config.dilation[axis] for k in range(config.kernel[axis])]
+                at = [
+                    o * stride - pad + k * config.dilation[axis] for k in range(config.kernel[axis])
+                ]
                 masks.append(sum((0 <= a < size) << k for k, a in enumerate(at)))
             return rom(m, masks, index, config.kernel[axis], name)
 
@@ -203,8 +205,12 @@ class WindowBuffer(wiring.Component):
             m.d.comb += read.addr.eq(address)
             fetched: Any = read.data[: len(beat.data)]
             if config.padded:
-                rows = rom(m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}")
-                columns = rom(m, [t[1] for t in taps], self.step, clog2(config.kernel[1]), f"kw_{port}")
+                rows = rom(
+                    m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}"
+                )
+                columns = rom(
+                    m, [t[1] for t in taps], self.step, clog2(config.kernel[1]), f"kw_{port}"
+                )
                 outside = group.register(1, f"outside_{port}")
                 with m.If(self.read):
                     m.d.comb += group.next(outside).eq(

@@ -58,7 +58,7 @@ def gather_neurons(
             if isinstance(node, Flatten):
                 order[node.name] = _flat(incoming, sizes[node.inputs[0]])
             elif isinstance(getattr(node, "requantize", None), Requantize):
-                fields = {"requantize": _table(node.requantize, incoming)}  # type: ignore[attr-defined]
+                fields: dict[str, Any] = {"requantize": _table(node.requantize, incoming)}  # type: ignore[attr-defined]
                 node = dataclasses.replace(node, **fields)
         nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes)), order
