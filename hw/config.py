@@ -24,6 +24,7 @@ __all__ = [
     "WindowConfig",
     "clog2",
     "multiplies_by_one",
+    "requantize_cycles",
     "tree_levels",
 ]
 
@@ -64,6 +65,13 @@ def tree_levels(inputs: int) -> int:
 def multiplies_by_one(kind: Requantize) -> bool:
     """Whether a requantiser needs no multiplier (scheme `pow2` with one shift)."""
     return bool((kind.multiplier == 1).all() and (kind.shift == kind.shift[0]).all())
+
+
+def requantize_cycles(kind: Requantize | None) -> int:
+    """Cycles of a requantiser: multiply (when m is not 1), add and shift, clamp."""
+    if kind is None:
+        return 0
+    return 2 if multiplies_by_one(kind) else 3
 
 
 @dataclass(frozen=True)
@@ -290,10 +298,8 @@ class LinearConfig(LayerConfig):
 
     @property
     def requantize_cycles(self) -> int:
-        """Cycles of the requantiser: multiply (when m is not 1), add and shift, clamp."""
-        if self.requantize is None:
-            return 0
-        return 2 if multiplies_by_one(self.requantize) else 3
+        """Cycles of the requantisers behind the lanes."""
+        return requantize_cycles(self.requantize)
 
     @property
     def drain_cycles(self) -> int:
@@ -330,7 +336,7 @@ class PoolConfig(LayerConfig):
     @property
     def requantize_cycles(self) -> int:
         """Cycles of the requantiser behind an average."""
-        return 3 if self.average else 0
+        return requantize_cycles(self.requantize)
 
     @property
     def pipeline_cycles(self) -> int:

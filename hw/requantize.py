@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..quant.ir import Requantize
 from .arith import rom
-from .config import clog2, multiplies_by_one
+from .config import clog2, multiplies_by_one, requantize_cycles
 from .site import Site
 
 __all__ = ["Requantizer"]
@@ -48,7 +48,7 @@ class Requantizer(wiring.Component):
     @property
     def cycles(self) -> int:
         """Cycles from `acc` to `q`."""
-        return 2 if multiplies_by_one(self.kind) else 3
+        return requantize_cycles(self.kind)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
