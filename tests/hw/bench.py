@@ -1,0 +1,166 @@
+"""Streams in Amaranth's simulator: a driver that idles, a sink that stalls, upsets of registers.
+
+Tests get this module as the fixture `bench` (tests/hw/conftest.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from amaranth.sim import Simulator
+
+from tercet.hw.config import LayerConfig
+from tercet.hw.top import Top
+
+LIMIT = 20_000
+"""Cycles after which a run counts as hung."""
+
+
+@dataclasses.dataclass
+class Run:
+    """What left: `data` [frames, beats] words, `err` [frames, beats], `last_cycles` [frames] (cycle
+    of the last beat minus the cycle of the first input beat), `hung` when the frames ran out."""
+
+    data: list[list[int]] = dataclasses.field(default_factory=list)
+    err: list[list[bool]] = dataclasses.field(default_factory=list)
+    last_cycles: list[int] = dataclasses.field(default_factory=list)
+    landed: bool = False
+    hung: bool = False
+
+    @property
+    def flagged(self) -> list[bool]:
+        """Whether any beat of each frame carries `err`."""
+        return [any(frame) for frame in self.err]
+
+
+@dataclasses.dataclass(frozen=True)
+class Upset:
+    """Flip bit `bit` of `register` in cycle `cycle` (cycle 0: the first after reset)."""
+
+    register: Any
+    bit: int
+    cycle: int
+
+
+def elements(words: list[list[int]], lanes: int, bits: int, *, signed: bool) -> np.ndarray:
+    """Words [frames][beats] as values [frames, beats * lanes], lane 0 lowest."""
+    raw = [
+        [(w >> (i * bits)) & ((1 << bits) - 1) for w in row for i in range(lanes)] for row in words
+    ]
+    values = np.array(raw, dtype=np.int64).reshape(len(words), -1)
+    return values - ((values >> (bits - 1)) << bits) if signed else values
+
+
+def pack(values: np.ndarray, lanes: int, bits: int) -> list[list[int]]:
+    """Values [frames, elements] as words [frames][beats]."""
+    raw = np.asarray(values).reshape(len(values), -1, lanes) & ((1 << bits) - 1)
+    return [[sum(int(v) << (i * bits) for i, v in enumerate(w)) for w in frame] for frame in raw]
+
+
+def run_network(
+    layers: tuple[LayerConfig, ...], x: np.ndarray, **options: Any
+) -> tuple[Run, np.ndarray]:
+    """Frames `x` [n, *input_shape] through the circuits; the run, and the output [n, elements].
+
+    Options as for `run_stream`.
+    """
+    window, last = layers[0].window, layers[-1]
+    run = run_stream(Top(layers), pack(x, window.word, window.lane_bits), **options)
+    return run, elements(run.data, last.out_lanes, last.out_bits, signed=last.out_signed)
+
+
+def _ports(unit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Signals of the input and the output, of a `Top` or of a component with streams i and o."""
+    if hasattr(unit, "i_valid"):
+        names = ("valid", "ready", "data", "first", "last", "err")
+        return tuple(
+            {name: getattr(unit, f"{way}_{name}", None) for name in names} for way in ("i", "o")
+        )
+    streams = []
+    for stream in (unit.i, unit.o):
+        fields = {name: stream.payload[name] for name in ("data", "first", "last", "err")}
+        streams.append({"valid": stream.valid, "ready": stream.ready, **fields})
+    return streams[0], streams[1]
+
+
+def run_stream(
+    unit: Any,
+    frames: list[list[int]],
+    *,
+    seed: int | None = None,
+    upset: Upset | None = None,
+    flag: tuple[int, int] | None = None,
+    limit: int = LIMIT,
+) -> Run:
+    """Send `frames` (words [frames][beats]) through `unit` and collect as many frames.
+
+    A `seed` adds random idle cycles and back-pressure. Without an `upset` the stream's rules are
+    asserted: marks on the right beats, payload stable while it waits, no `err`. `flag`: (frame,
+    beat) that enters with `err`. A run that does not end within `limit` cycles is `hung`.
+    """
+    source, sink = _ports(unit)
+    rng = np.random.default_rng(seed)
+    run = Run()
+    strict = upset is None and flag is None
+    at = {"cycle": 0, "start": None}
+
+    async def drive(ctx: Any) -> None:
+        for f, frame in enumerate(frames):
+            for k, word in enumerate(frame):
+                while seed is not None and rng.random() < 0.3:
+                    ctx.set(source["valid"], 0)
+                    await ctx.tick()
+                ctx.set(source["valid"], 1)
+                ctx.set(source["data"], word)
+                ctx.set(source["first"], k == 0)
+                ctx.set(source["last"], k == len(frame) - 1)
+                if source["err"] is not None:
+                    ctx.set(source["err"], flag == (f, k))
+                await ctx.tick().until(source["ready"])
+        ctx.set(source["valid"], 0)
+
+    async def watch(ctx: Any) -> None:
+        watched = [sink[n] for n in ("valid", "ready", "data", "first", "last", "err")]
+        watched += [source["valid"], source["ready"]]
+        data, err, waiting = [], [], None
+        while len(run.data) < len(frames) and at["cycle"] < limit:
+            ctx.set(sink["ready"], seed is None or rng.random() < 0.6)
+            sampled = await ctx.tick().sample(*watched)
+            valid, ready, word, first, last, flagged, i_valid, i_ready = sampled[2:]
+            if at["start"] is None and i_valid and i_ready:
+                at["start"] = at["cycle"]
+            beat = (word, first, last, flagged)
+            if strict:
+                assert waiting in (None, (valid, *beat)), "the payload changed while it waited"
+                waiting = (valid, *beat) if valid and not ready else None
+            if valid and ready:
+                assert not strict or bool(first) == (not data), "mark of the first beat"
+                data.append(word)
+                err.append(bool(flagged))
+                if last:
+                    run.data.append(data)
+                    run.err.append(err)
+                    run.last_cycles.append(at["cycle"] - at["start"])
+                    data, err = [], []
+            at["cycle"] += 1
+        run.hung = len(run.data) < len(frames)
+
+    async def strike(ctx: Any) -> None:
+        await ctx.tick().repeat(upset.cycle + 1)
+        bits = upset.register.as_unsigned() if upset.register.shape().signed else upset.register
+        before = ctx.get(bits)
+        ctx.set(bits, before ^ 1 << upset.bit)
+        run.landed = ctx.get(bits) == before ^ 1 << upset.bit
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-8)
+    sim.add_testbench(drive, background=True)
+    if upset is not None:
+        sim.add_testbench(strike, background=True)
+    sim.add_testbench(watch)
+    sim.run()
+    if strict:
+        assert not any(run.flagged), "err without a cause"
+    return run

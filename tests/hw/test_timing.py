@@ -1,0 +1,139 @@
+"""The recurrence against measured cycles; buffer depths that are enough, and no larger."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from tercet.hw.configure import Fold, configure
+from tercet.hw.timing import initiation_interval, recurrence, sized
+from tercet.quant import ir, reference
+
+FRAMES = 4
+
+
+def inputs(rng, graph, frames):
+    kind = graph.input_type
+    return rng.integers(kind.lo, kind.hi + 1, (frames, *graph.input_shape))
+
+
+def expected(graph, x):
+    return reference.run(graph, x).reshape(len(x), -1)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_network_takes_the_cycles_of_the_recurrence(bench, random_network, seed):
+    rng = np.random.default_rng(seed)
+    graph, folding, protection = random_network(rng)
+    layers = configure(graph, folding, protection)
+    x = inputs(rng, graph, FRAMES)
+
+    run, found = bench.run_network(layers, x)
+
+    assert (found == expected(graph, x)).all()
+    assert tuple(run.last_cycles) == recurrence(layers, FRAMES).last_beat_cycles
+
+
+@pytest.mark.parametrize("seed", range(100, 112))
+def test_a_random_network_survives_idle_and_back_pressure(bench, random_network, seed):
+    rng = np.random.default_rng(seed)
+    graph, folding, protection = random_network(rng)
+    x = inputs(rng, graph, 3)
+
+    _, found = bench.run_network(configure(graph, folding, protection), x, seed=seed)
+
+    assert (found == expected(graph, x)).all()
+
+
+@pytest.mark.parametrize("seed", range(300, 400))
+def test_the_closed_form_is_the_interval_of_the_recurrence(random_network, seed):
+    graph, folding, protection = random_network(np.random.default_rng(seed))
+    layers = configure(graph, folding, protection)
+
+    assert recurrence(layers, 6).initiation_interval == initiation_interval(layers)
+
+
+def test_random_networks_cover_every_operator_with_a_circuit(random_network):
+    drawn = [random_network(np.random.default_rng(seed)) for seed in range(24)]
+
+    kinds = {type(node) for graph, _, _ in drawn for node in graph}
+    guards = [guard for _, _, protection in drawn for guard in protection.values()]
+    assert kinds == {
+        ir.Conv2d, ir.Dense, ir.MaxPool, ir.AvgPool, ir.GlobalAvgPool, ir.Flatten, ir.ArgMax,
+    }  # fmt: skip
+    assert {guard.modulus for guard in guards} == {None, 3, 7, 15, 255}
+    assert any(guard.neurons and guard.modulus for guard in guards)
+    assert {guard.control for guard in guards} == {"none", "parity"}
+
+
+A_WINDOW_A_CYCLE = Fold(2, 18)
+
+
+def convolution(fold=A_WINDOW_A_CYCLE):
+    """A folded convolution over 6 x 6 pixels."""
+    weight, bias = np.ones((2, 3, 3, 2), int), np.zeros(2, int)
+    node = ir.Conv2d(name="c", inputs=("x",), weight=weight, bias=bias, padding=(1, 1, 1, 1))
+    graph = ir.Graph("g", "x", (6, 6, 2), ir.TensorType(4, False), (node,), "c")
+    return configure(graph, {"c": fold})
+
+
+def half(layer):
+    """The layer with half the buffer."""
+    window = dataclasses.replace(layer.window, depth=layer.window.depth // 2)
+    return dataclasses.replace(layer, window=window)
+
+
+def test_a_smaller_buffer_loses_throughput(bench):
+    scale = ir.Requantize(np.array([10923]), np.array([16]), ir.TensorType(4, False))
+    node = ir.GlobalAvgPool(name="mean", inputs=("x",), requantize=scale)
+    graph = ir.Graph("g", "x", (3, 2, 3), ir.TensorType(4, False), (node,), "mean")
+    (layer,) = configure(graph, {"mean": Fold(3)})
+    x = np.random.default_rng(0).integers(0, 16, (5, 3, 2, 3))
+
+    whole, _ = bench.run_network((layer,), x)
+    less, found = bench.run_network((half(layer),), x)
+
+    assert np.diff(whole.last_cycles)[-1] == layer.cycles_per_frame
+    assert np.diff(less.last_cycles)[-1] > layer.cycles_per_frame
+    assert tuple(less.last_cycles) == recurrence((half(layer),), 5).last_beat_cycles
+    assert (found == expected(graph, x)).all()
+
+
+@pytest.mark.parametrize("seed", range(400, 410))
+def test_a_buffer_beyond_a_window_and_a_row_is_needed(random_network, seed):
+    graph, folding, _ = random_network(np.random.default_rng(seed))
+
+    for layer in configure(graph, folding):
+        assert recurrence((layer,), 5).initiation_interval == layer.cycles_per_frame
+        if layer.window.depth > layer.window.least_depth:
+            assert recurrence((half(layer),), 5).initiation_interval > layer.cycles_per_frame
+
+
+def test_sizing_a_sized_layer_changes_nothing():
+    (layer,) = convolution()
+
+    assert sized(layer).window == layer.window
+
+
+def test_more_lanes_take_fewer_cycles():
+    slow, fast = (recurrence(convolution(fold=Fold(2, simd))) for simd in (2, 18))
+
+    assert fast.initiation_interval < slow.initiation_interval
+    assert fast.latency_cycles < slow.latency_cycles
+
+
+def test_layers_report_when_their_own_frames_end(random_network):
+    graph, folding, _ = random_network(np.random.default_rng(3))
+    layers = configure(graph, folding)
+
+    timing = recurrence(layers, 3)
+    ends = [timing.layers[layer.name] for layer in layers]
+    assert ends[-1] == timing.last_beat_cycles
+    assert timing.latency_cycles == timing.last_beat_cycles[0]
+    assert all(a[f] < b[f] for a, b in itertools.pairwise(ends) for f in range(3))
+
+
+def test_no_frame_has_no_timing():
+    with pytest.raises(ValueError, match="frames must be >= 1, not 0"):
+        recurrence(convolution(), 0)
