@@ -20,7 +20,6 @@ from ..hw.configure import Fold
 from ..hw.timing import Timing
 from ..quant import serialize
 from ..quant.errors import InputError
-from ..quant.importers.model_file import load_model
 from ..quant.ir import Graph, IntArray
 from ..quant.names import printable
 from ..sim import sites, standalone
@@ -31,6 +30,7 @@ from .estimate import estimate_design
 from .folding import balance, folding_json, load_folding
 from .frames import read_frames
 from .plan import Plan, load_plan
+from .sources import load_graph
 
 __all__ = ["build", "build_design"]
 
@@ -68,7 +68,7 @@ def build(
     _check_output(out)
     hardening = load_plan(plan) if plan is not None else Plan()
     tell("reading the model")
-    graph = _load(model, calibration, quantisation, trust_model)
+    graph = load_graph(model, calibration, quantisation, trust_model)
     folding = balance(graph) if fold == "auto" else load_folding(Path(fold), graph)
     known = read_frames(graph, calibration)[0] if calibration is not None else None
     frames, labels = read_frames(graph, vectors) if vectors is not None else (known, None)
@@ -79,20 +79,6 @@ def build(
     if explain:
         result["explain"] = [_explain(layer) for layer in design.layers]
     return result
-
-
-def _load(
-    model: str, calibration: Path | None, options: Mapping[str, Any] | None, trust: bool
-) -> Graph:
-    from ..quant.quant_config import QuantConfig
-
-    if model.endswith(".json") and options:
-        raise InputError(
-            f"--{next(iter(options)).replace('_', '-')}: {printable(model)} is quantised already; "
-            "quantisation options are for float models"
-        )
-    config = QuantConfig(**(options or {}))
-    return load_model(model, calibration=calibration, config=config, trust_model=trust)
 
 
 def _silent(*args: object) -> None:
@@ -241,6 +227,7 @@ def _manifest(
         },
         "voters": voters(layers),
         "plan": design.plan.to_json(),
+        "protection": {name: vars(guard) for name, guard in design.protection.items()},
         "folding": folding_json({layer.name: design.folding[layer.name] for layer in layers}),
     }
 

@@ -18,7 +18,7 @@ from .folding import balance
 from .passes.gather_neurons import gather_neurons
 from .plan import Plan, protect
 
-__all__ = ["Design", "prepare"]
+__all__ = ["Design", "arrange", "prepare"]
 
 FRAMES = 5
 """Frames that the timing follows; the interval is that of the last two."""
@@ -55,7 +55,16 @@ def prepare(
     """
     plan = plan or Plan()
     folding = dict(folding) if folding is not None else balance(graph)
-    protection = protect(plan, graph, select_x)
+    return arrange(graph, folding, plan, protect(plan, graph, select_x))
+
+
+def arrange(
+    graph: Graph,
+    folding: Mapping[str, Fold],
+    plan: Plan,
+    protection: Mapping[str, Protection],
+) -> Design:
+    """The design whose protected neurons (in the graph's order) are known already."""
     lanes = {name: fold.pe for name, fold in folding.items()}
     chosen = {name: guard.neurons for name, guard in protection.items()}
     moved, permutation = gather_neurons(graph, chosen, lanes)

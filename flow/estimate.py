@@ -1,16 +1,196 @@
-"""stub"""
+"""What a design costs, without any tool: exact cycles and registers, blocks by rule, LUTs by model.
+
+docs/estimate.md says how each number is made and how far it was found from synthesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..hw.config import LayerConfig
+from ..hw.configure import Fold
+from ..quant.ir import Graph, IntArray
+from . import targets
+from .costs import blocks, ffs, luts, mapped
+from .costs.families import FAMILIES, Blocks
+from .design import Design, prepare
+from .plan import Plan
+from .targets import Target
+
+__all__ = ["Cost", "LayerCost", "estimate", "estimate_command", "estimate_design"]
 
 
-def estimate_design(design, target):
-    t = design.timing()
-    return {
-        "luts": 0,
-        "ffs": 0,
-        "dsps": 0,
-        "brams": 0,
-        "latency_cycles": t.latency_cycles,
-        "initiation_interval": t.initiation_interval,
-        "fmax_mhz": None,
-        "layers": [],
-        "source": "stub",
-    }
+@dataclass(frozen=True)
+class LayerCost:
+    """A layer with the converters before it; None where the family has no model.
+
+    `rtl_ffs` counts register bits of the Verilog, `ffs` flip-flops after synthesis.
+    `latency_cycles`: cycle of the first frame's last beat at its output; `initiation_interval`: of
+    the layer alone.
+    """
+
+    name: str
+    op: str
+    luts: float | None
+    ffs: int | None
+    rtl_ffs: int
+    dsps: int | None
+    brams: float | None
+    latency_cycles: int
+    initiation_interval: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A design's cost on a target: the sums over its layers, and its timing in cycles.
+
+    `fmax_mhz` is None: only place and route knows it. `source` says what is exact.
+    """
+
+    target: str
+    luts: float | None
+    ffs: int | None
+    rtl_ffs: int
+    dsps: int | None
+    brams: float | None
+    latency_cycles: int
+    initiation_interval: int
+    fmax_mhz: float | None
+    layers: tuple[LayerCost, ...]
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The COST object of reports and of --json."""
+        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+
+def estimate_design(design: Design, target: Target) -> dict[str, Any]:
+    """COST of a prepared design on a target."""
+    return _cost(design, target).to_json()
+
+
+def estimate(
+    graph: Graph,
+    *,
+    target: str = targets.DEFAULT,
+    folding: Mapping[str, Fold] | None = None,
+    plan: Plan | None = None,
+    select_x: IntArray | None = None,
+) -> Cost:
+    """Cost of a graph; folding is balanced and nothing is hardened unless told otherwise.
+
+    `select_x` are frames [n, *input_shape] that a plan with a TMR share scores neurons on.
+    Raises InputError naming the target, or the layer that has no circuit.
+    """
+    device = targets.find(target)
+    return _cost(prepare(graph, folding, plan, select_x), device)
+
+
+def estimate_command(
+    model: str,
+    *,
+    target: str | None = None,
+    plan: Path | None = None,
+    fold: str = "auto",
+    calibration: Path | None = None,
+    trust_model: bool = False,
+    quantisation: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`tercet estimate`: COST of MODEL or of a build directory.
+
+    A directory brings its own folding, plan and target. Raises InputError naming file or option.
+    """
+    from .sources import built_design, model_design
+
+    if Path(model).is_dir():
+        design, built_for = built_design(Path(model), plan=plan, fold=fold)
+        return estimate_design(design, targets.find(target or built_for))
+    device = targets.find(target or targets.DEFAULT)
+    design = model_design(
+        model,
+        plan=plan,
+        fold=fold,
+        calibration=calibration,
+        quantisation=quantisation,
+        trust_model=trust_model,
+    )
+    return estimate_design(design, device)
+
+
+def _cost(design: Design, target: Target) -> Cost:
+    family, timing = FAMILIES.get(target.family.name), design.timing()
+    model = luts.model(target.family.name) if family else None
+    found, lanes = [], design.layers[0].window.word
+    for index, layer in enumerate(design.layers):
+        rtl = ffs.ff_bits(ffs.registers(layer)) + ffs.ff_bits(ffs.converter(lanes, layer))
+        counts = _resources(layer, lanes, family, model, rtl, first=index == 0)
+        end = timing.layers[layer.name][0]
+        found.append(
+            LayerCost(
+                name=layer.name,
+                op=layer.op,
+                rtl_ffs=rtl,
+                latency_cycles=end,
+                initiation_interval=layer.cycles_per_frame,
+                **counts,
+            )
+        )
+        lanes = layer.out_lanes
+    totals = {key: _total([getattr(layer, key) for layer in found]) for key in counts}
+    return Cost(
+        target=target.name,
+        **totals,
+        rtl_ffs=sum(layer.rtl_ffs for layer in found),
+        latency_cycles=timing.latency_cycles,
+        initiation_interval=timing.initiation_interval,
+        fmax_mhz=None,
+        layers=tuple(found),
+        source=_source(target, family, model),
+    )
+
+
+def _resources(
+    layer: LayerConfig,
+    lanes: int,
+    family: Blocks | None,
+    model: luts.Model | None,
+    rtl: int,
+    *,
+    first: bool,
+) -> dict[str, Any]:
+    """{luts, ffs, dsps, brams} of a layer, None where nothing is known."""
+    counts: dict[str, Any] = dict.fromkeys(("luts", "ffs", "dsps", "brams"))
+    if family is None:
+        return counts
+    placed = blocks.place(layer, family)
+    products = tuple(blocks.products(layer))
+    brams = sum(one.brams for one in placed)
+    counts["brams"] = int(brams) if brams == int(brams) else brams
+    counts["dsps"] = blocks.dsps(products, family)
+    counts["ffs"] = rtl + mapped.added(layer, placed, first=first)
+    if model is not None:
+        amounts = luts.features(layer, placed, lanes, family)
+        counts["luts"] = round(model.luts(amounts, sum(one.lutrams for one in placed)))
+    return counts
+
+
+def _total(values: list[Any]) -> Any:
+    return None if None in values else sum(values)
+
+
+def _source(target: Target, family: Blocks | None, model: luts.Model | None) -> str:
+    """What is exact and what is a model, in one sentence each."""
+    exact = "cycles and rtl_ffs are exact"
+    if family is None:
+        return f"{exact}; no model for {target.family.name}: run `tercet synth`"
+    counts = "dsps, brams and ffs follow the rules of Yosys"
+    if model is None:
+        return f"{exact}; {counts}; no LUT model for {target.family.name}: run `tercet synth`"
+    return (
+        f"{exact}; {counts} ({model.errors['ffs']:.1%} mean error of ffs); luts are a model of "
+        f"{model.designs} designs, {model.tools}: {model.errors['luts']:.1%} mean error on designs "
+        f"left out, {model.errors['worst']:.0%} the worst"
+    )

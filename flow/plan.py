@@ -15,7 +15,7 @@ from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph, IntArray
 from ..quant.names import printable
 
-__all__ = ["Plan", "Tmr", "load_plan", "protect"]
+__all__ = ["Plan", "Tmr", "load_plan", "parse_plan", "protect"]
 
 LATER = ("stream", "post", "weights", "bound")
 """Protections of the plan's language that have no circuit yet: only "none" is taken."""
@@ -94,6 +94,12 @@ def load_plan(path: Path) -> Plan:
         raise InputError(f"{where}: no such plan") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not a TOML file: {printable(str(error))}") from None
+    return parse_plan(raw, where)
+
+
+def parse_plan(raw: Any, where: str) -> Plan:
+    """The plan of a TOML file or a manifest, read as data. Raises InputError naming the key."""
+    raw = _table(where, "plan", raw)
     _known(where, raw, ("default", "layer"))
     default = _table(where, "default", raw.get("default", {}))
     layers = _table(where, "layer", raw.get("layer", {}))

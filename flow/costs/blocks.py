@@ -1,0 +1,151 @@
+"""Memories and multipliers of a layer, and the blocks that they become, by closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...hw.config import LayerConfig, LinearConfig, PoolConfig
+from ...quant.ir import IntArray
+from .families import Blocks, Ram
+from .requantize import requantizers
+from .shapes import Shape
+
+__all__ = ["Memory", "Placed", "Product", "dsps", "memories", "place", "products"]
+
+STREAM_MARKS = 3
+"""Bits of a beat beside its data: first, last, err."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`count` memories of `depth` words of `width` bits each.
+
+    `role` is weight, window, fifo, column or checker; `registered`: a register follows the read;
+    `resets`: that register takes another value than the word now and then; `style`: where the
+    circuit wants it, "block", "logic" or "auto".
+    """
+
+    role: str
+    depth: int
+    width: int
+    count: int
+    written: bool
+    registered: bool
+    resets: bool = False
+    style: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A memory with its cell (None: logic), cells each, and address multiples."""
+
+    memory: Memory
+    ram: Ram | None
+    cells: int
+    rows: int
+
+    @property
+    def brams(self) -> float:
+        """Memory blocks of all copies."""
+        if self.ram is None or self.ram.kind != "bram":
+            return 0.0
+        return self.ram.weight * self.cells * self.memory.count
+
+    @property
+    def lutrams(self) -> float:
+        """LUTs that hold words, of all copies."""
+        if self.ram is None or self.ram.kind != "lutram":
+            return 0.0
+        return self.ram.weight * self.cells * self.memory.count
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`count` multiplications of operands a and b into `bits` bits."""
+
+    role: str
+    a: Shape
+    b: Shape
+    bits: int
+    count: int
+
+
+def memories(layer: LayerConfig) -> Iterator[Memory]:
+    """Every memory of a layer's circuit that Yosys may place in RAM cells."""
+    window = layer.window
+    width = window.word * (window.lane_bits + window.code_bits)
+    resets = window.padded and window.pad_value != 0
+    yield Memory("window", window.depth, width, window.ports, True, True, resets)
+    checked = isinstance(layer, LinearConfig) and layer.modulus is not None
+    width = layer.out_lanes * layer.out_bits + STREAM_MARKS + checked
+    yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
+    if isinstance(layer, LinearConfig):
+        yield from _weights(layer)
+    if isinstance(layer, LinearConfig | PoolConfig):
+        for unit in requantizers(layer):
+            for bits in unit.columns:
+                yield Memory("column", unit.entries, bits, 1, False, True)
+
+
+def _weights(layer: LinearConfig) -> Iterator[Memory]:
+    if layer.constant_weights:
+        return
+    passes, pe, steps, simd = layer.weight.shape
+    depth, lanes = passes * steps, pe + 2 * len(layer.replicated)
+    style = "block" if layer.block_weights else "logic"
+    width = layer.weight_bits * simd
+    yield Memory("weight", depth, width, lanes, False, True, style=style)
+    if layer.modulus:
+        yield Memory("checker", depth, layer.modulus.bit_length() * simd, 1, False, True)
+
+
+def place(layer: LayerConfig, family: Blocks) -> list[Placed]:
+    """Each memory's cell."""
+    found = []
+    for memory in memories(layer):
+        ram, cells, rows = family.memory(
+            memory.depth,
+            memory.width,
+            written=memory.written,
+            registered=memory.registered,
+            resets=memory.resets,
+            style=memory.style,
+        )
+        found.append(Placed(memory, ram, cells, rows))
+    return found
+
+
+def products(layer: LayerConfig) -> Iterator[Product]:
+    """Every multiplication that may take a DSP block."""
+    if isinstance(layer, LinearConfig):
+        lanes = layer.pe + 2 * len(layer.replicated)
+        act: Shape = (layer.act_bits, layer.act_signed)
+        if layer.constant_weights:
+            yield from _constant_products(layer, act)
+        elif layer.multiplier == "dsp":
+            weight: Shape = (layer.weight_bits, True)
+            yield Product("lane", act, weight, layer.product_bits, lanes * layer.simd)
+    if isinstance(layer, LinearConfig | PoolConfig):
+        for unit in requantizers(layer):
+            for (a, b), bits in zip(unit.factors, unit.products, strict=True):
+                yield Product("requantize", a, b, bits, 1)
+
+
+def dsps(found: Iterable[Product], family: Blocks) -> int:
+    """DSP blocks of products."""
+    if family.dsp is None:
+        return 0
+    return sum(family.dsp.blocks(p.a, p.b, p.bits) * p.count for p in found)
+
+
+def _constant_products(layer: LinearConfig, act: Shape) -> Iterator[Product]:
+    """Products by constants; powers of two are wiring."""
+    copies = [3 if lane in layer.replicated else 1 for lane in range(layer.pe)]
+    values: IntArray = np.repeat(layer.weight.reshape(layer.pe, -1), copies, axis=0)
+    for value in values.ravel().tolist():
+        if value & (value - 1) if value > 0 else value:
+            bits = max(value.bit_length(), (~value).bit_length()) + 1
+            yield Product("constant", act, (bits, True), act[0] + bits, 1)

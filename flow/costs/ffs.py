@@ -1,0 +1,241 @@
+"""Flip-flop bits of every register, by closed form: the circuits of `hw`, counted.
+
+The count is that of the Verilog before synthesis, with registers that nothing reads left out, as
+in manifest.json `sites.ff_bits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from ...hw.config import (
+    ADDS_PER_RANK,
+    CHECK_CYCLES,
+    ArgMaxConfig,
+    LayerConfig,
+    LinearConfig,
+    PoolConfig,
+    WindowConfig,
+    clog2,
+    tree_levels,
+)
+from .requantize import Requantizer, requantizers
+from .shapes import tree_sums
+
+__all__ = ["Register", "converter", "ff_bits", "registers"]
+
+MARKS = 6
+"""Marks that follow a step through the pipeline; a seventh, `start`, where passes are counted."""
+
+REDUCE_CYCLES = 3
+"""Cycles from a step's issue to its element in a pool's or ArgMax's result."""
+
+ALARM_BITS = 2
+"""Bits that count the frames an alarm flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """`count` registers of `bits` bits each."""
+
+    name: str
+    role: str
+    bits: int
+    count: int = 1
+
+    @property
+    def total(self) -> int:
+        """Bits of all of them."""
+        return self.bits * self.count
+
+
+def ff_bits(found: Iterator[Register]) -> int:
+    """Bits of registers."""
+    return sum(register.bits * register.count for register in found)
+
+
+def registers(layer: LayerConfig) -> Iterator[Register]:
+    """Every register of a layer's circuit that something reads; no converters."""
+    yield from _window(layer.window)
+    if layer.checked:  # parity of buffer, sequencer and FIFO, and the frames to flag
+        yield Register("parity", "checker", 3 + ALARM_BITS)
+    match layer:
+        case LinearConfig():
+            yield from _linear(layer)
+        case PoolConfig():
+            yield from _pool(layer)
+        case ArgMaxConfig():
+            yield from _argmax(layer)
+
+
+def converter(lanes: int, sink: LayerConfig) -> Iterator[Register]:
+    """Registers that join or split the words of a stream of `lanes` for the layer behind it."""
+    word = sink.window.word
+    wide = lanes * word // gcd(lanes, word)
+    gather, split = wide // lanes, wide // word
+    if sink.checked:
+        yield Register("parity", "checker", 1 + ALARM_BITS, (gather > 1) + (split > 1))
+    if gather > 1:
+        yield Register("count", "control", clog2(gather))
+        yield Register("marks", "control", 2)
+        bits = lanes * (sink.window.lane_bits + sink.window.code_bits)
+        yield Register("held", "fifo", bits * (gather - 1))
+    if split > 1:
+        yield Register("index", "control", clog2(split))
+
+
+def _window(window: WindowConfig) -> Iterator[Register]:
+    rows, columns = window.out_size
+    yield Register("position", "control", window.index_bits, 5)
+    yield Register("flags", "control", 4)
+    yield Register("oy", "control", clog2(rows))
+    yield Register("ox", "control", clog2(columns))
+    yield Register("address", "control", clog2(window.depth), window.ports)
+    if window.padded:
+        yield Register("outside", "control", 1, window.ports)
+    yield Register("act", "activation", window.word * window.lane_bits, window.ports)
+    if window.code_bits:
+        yield Register("code", "activation", window.word * window.code_bits, window.ports)
+
+
+def _sequencer(
+    layer: LayerConfig, delay: int, *, counted: bool, addressed: bool
+) -> Iterator[Register]:
+    """`counted`: something reads the number of the group; `addressed`: of the step.
+
+    Parity reads every register.
+    """
+    steps, passes = layer.window.steps, len(layer.window.passes)
+    started, counted = counted or layer.checked, counted or (layer.checked and passes > 1)
+    yield Register("step", "control", clog2(steps))
+    yield Register("pass", "control", clog2(passes))
+    if addressed or layer.checked:
+        yield Register("at", "control", clog2(steps * passes))
+    yield Register("used", "control", layer.fifo_beats.bit_length())
+    yield Register("marks", "control", (MARKS + started) * (delay - 1))
+    if counted:
+        yield Register("count", "control", clog2(passes))
+    yield Register("done", "control", 4)
+
+
+def _fifo(layer: LayerConfig, groups: int) -> Iterator[Register]:
+    bits = clog2(layer.fifo_beats) + 1
+    yield Register("pointer", "control", bits, 3 if groups else 2)
+    if groups:
+        yield Register("verdicts", "checker", 1 << clog2(groups))
+        yield Register("verdict_pointer", "control", clog2(groups), 2)
+
+
+def _requantizer(unit: Requantizer) -> Iterator[Register]:
+    for bits in unit.columns:
+        yield Register("column", "requant", bits)
+    for bits in unit.products:
+        yield Register("product", "requant", bits)
+    yield Register("total", "requant", unit.total)
+    yield Register("q", "requant", unit.q)
+    if unit.bound:
+        yield Register("bound", "requant", unit.bound, unit.cycles - 1)
+
+
+def _linear(layer: LinearConfig) -> Iterator[Register]:
+    passes, pe, steps, simd = layer.weight.shape
+    units = requantizers(layer)
+    indexed = any(unit.columns for unit in units)
+    biased = passes > 1 and bool((layer.bias != layer.bias[0]).any())
+    counted = passes > 1 and (indexed or biased)
+    rom = not layer.constant_weights
+    yield from _sequencer(layer, layer.lane_cycles, counted=counted, addressed=rom)
+    late = (5 if layer.modulus else 4) * layer.requantize_cycles
+    addressed = rom and not layer.block_weights
+    if addressed:
+        yield Register("address", "control", clog2(passes * steps))
+    lanes = pe + 2 * len(layer.replicated)
+    if rom:
+        ranks = 2 if layer.block_weights else 1
+        yield Register("weight", "weight", layer.weight_bits * simd, lanes * ranks)
+    yield Register("product", "product", layer.product_bits, lanes * simd)
+    for bits in tree_sums(simd, layer.product_bits, layer.acc_bits, ADDS_PER_RANK):
+        yield Register("sum", "product", bits, lanes)
+    yield Register("acc", "accumulator", layer.acc_bits, lanes)
+    if layer.beats > 1:
+        yield Register("drain", "accumulator", layer.acc_bits * pe)
+        yield Register("left", "control", layer.beats + 3)
+        if indexed or layer.checked:
+            yield Register("index", "control", clog2(passes * layer.beats))
+    yield from _fifo(layer, layer.fifo_beats // layer.beats if layer.modulus else 0)
+    if layer.modulus:
+        yield from _checksum(layer)
+    for unit in units:
+        yield from _requantizer(unit)
+    yield Register("late", "control", late)
+    if layer.checked and (addressed or layer.beats > 1 or late):
+        yield Register("parity", "checker", 1)
+
+
+def _checksum(layer: LinearConfig) -> Iterator[Register]:
+    assert layer.modulus is not None
+    r = layer.modulus.bit_length()
+    passes, _, steps, simd = layer.weight.shape
+    words = passes * steps
+    biased = passes > 1 and len({int(b) % layer.modulus for b in layer.bias.sum(axis=1)}) > 1
+    row = layer.weight.sum(axis=1).reshape(words, simd) % layer.modulus
+    read = simd if words > 1 else int((row != 0).sum())  # a constant 0 reads no element
+    ranks, sums, terms = tree_levels(simd), 0, simd
+    while terms > 1:
+        terms = -(-terms // ADDS_PER_RANK)
+        sums += terms
+    if words > 1:
+        yield Register("rows", "checker", clog2(words), 3)
+        yield Register("weights", "checker", r * simd)
+    yield Register("residue", "checker", r, read + simd + sums)
+    yield Register("marks", "checker", 1 + (3 + biased) * (3 + ranks))
+    if biased:
+        yield Register("count", "checker", clog2(passes))
+    yield Register("acc", "checker", r, 2)
+    yield Register("flags", "checker", 3)
+    yield Register("drained", "checker", r, layer.out_lanes + 1)
+    waits = max(0, layer.requantize_cycles - CHECK_CYCLES)
+    yield Register("verdict", "checker", CHECK_CYCLES + 2 * waits)
+
+
+def _pool(layer: PoolConfig) -> Iterator[Register]:
+    units = requantizers(layer)
+    counted = any(unit.columns for unit in units)
+    yield from _sequencer(layer, REDUCE_CYCLES, counted=counted, addressed=False)
+    bits = layer.acc_bits if layer.average else layer.window.lane_bits
+    yield Register("acc", "accumulator", bits, layer.out_lanes)
+    for unit in units:
+        yield from _requantizer(unit)
+    if units:
+        yield Register("late", "control", 4 * layer.requantize_cycles)
+        yield Register("parity", "checker", int(layer.checked))
+    yield from _fifo(layer, 0)
+
+
+def _argmax(layer: ArgMaxConfig) -> Iterator[Register]:
+    yield from _sequencer(layer, REDUCE_CYCLES, counted=False, addressed=False)
+    yield Register("best", "accumulator", layer.in_bits + layer.out_bits)
+    yield Register("count", "control", layer.out_bits)
+    yield Register("parity", "checker", int(layer.checked))
+    yield from _fifo(layer, 0)
+
+
+def by_role(layer: LayerConfig) -> dict[str, int]:
+    """Bits of a layer's registers by role.
+
+    Raises KeyError never: roles without a register are missing.
+    """
+    found: dict[str, int] = {}
+    for register in registers(layer):
+        found[register.role] = found.get(register.role, 0) + register.total
+    return found
+
+
+def weight_columns(layer: LinearConfig) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Each lane's ROM as a matrix: shape (pe, words, simd)."""
+    passes, pe, steps, simd = layer.weight.shape
+    return layer.weight.transpose(1, 0, 2, 3).reshape(pe, passes * steps, simd)

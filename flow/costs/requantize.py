@@ -1,0 +1,115 @@
+"""What the requantisers of a layer are made of: tables, products, sums, in bits."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...hw.config import LinearConfig, PoolConfig, multiplies_by_one
+from ...quant.ir import IntArray, Requantize
+from .shapes import Shape, add, const, multiply, shift_left, vector
+
+__all__ = ["Requantizer", "requantizers"]
+
+SPLIT_BITS = 17
+"""Low bits of a wide accumulator that go to a multiplier of their own, as in `hw.requantize`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requantizer:
+    """One lane's requantiser.
+
+    `columns` are the widths of its registered tables and `tables` their entries, `factors` the
+    operands of its products; `products`, `total`, `q` and `bound` (0: none) are register widths,
+    `limits` the clamp.
+    """
+
+    columns: tuple[int, ...]
+    factors: tuple[tuple[Shape, Shape], ...]
+    products: tuple[int, ...]
+    total: int
+    q: int
+    bound: int
+    cycles: int
+    shift: int
+    out_bits: int
+    acc_bits: int
+    tables: tuple[IntArray, ...]
+    limits: tuple[int, int]
+
+    @property
+    def entries(self) -> int:
+        """Words of a table; all tables of a lane have as many."""
+        return len(self.tables[0]) if self.tables else 0
+
+
+def requantizers(layer: LinearConfig | PoolConfig) -> tuple[Requantizer, ...]:
+    """One for each output lane, none without requantisation."""
+    if layer.requantize is None:
+        return ()
+    lanes = layer.out_lanes
+    if isinstance(layer, LinearConfig):
+        bases = np.arange(len(layer.window.passes))[:, None] * layer.pe
+        table = (bases + np.arange(layer.beats) * lanes).ravel()
+    else:
+        table = np.arange(len(layer.window.passes)) * lanes
+    return _units(layer.requantize, tuple(table.tolist()), lanes, layer.acc_bits)
+
+
+@functools.lru_cache(maxsize=1024)
+def _units(
+    kind: Requantize, table: tuple[int, ...], lanes: int, acc_bits: int
+) -> tuple[Requantizer, ...]:
+    """Requantize compares by identity: a table is looked at once for each folding."""
+    return tuple(_unit(kind, [t + i for t in table], acc_bits) for i in range(lanes))
+
+
+def _unit(kind: Requantize, channels: Sequence[int], acc_bits: int) -> Requantizer:
+    shift = int(kind.shift.max())
+    rounding = const(1 << (shift - 1) if shift else 0)
+    factors: list[tuple[Shape, Shape]] = []
+    acc: Shape = (acc_bits, True)
+    tables: list[IntArray] = []
+    if multiplies_by_one(kind):
+        total, cycles = add(acc, rounding), 2
+    else:
+        factor = _column(kind.multiplier << (shift - kind.shift), channels, tables)
+        factors = [(acc, factor)]
+        if acc_bits > SPLIT_BITS + 1:
+            low, high = (SPLIT_BITS, False), (acc_bits - SPLIT_BITS, True)
+            factors = [(low, factor), (high, factor)]
+        terms = [shift_left(multiply(a, b), i * SPLIT_BITS) for i, (a, b) in enumerate(factors)]
+        total, cycles = terms[0], 3
+        for term in terms[1:]:
+            total = add(total, term)
+        total = add(total, rounding)
+    bound = 0
+    if kind.bound is not None:
+        bound = _column(kind.bound, channels, tables)[0]
+    return Requantizer(
+        columns=tuple(vector(int(t.min()), int(t.max()))[0] for t in tables),
+        factors=tuple(factors),
+        products=tuple(multiply(a, b)[0] for a, b in factors),
+        total=total[0],
+        q=kind.out.bits + 1,
+        bound=bound,
+        cycles=cycles,
+        shift=shift,
+        out_bits=kind.out.bits,
+        acc_bits=acc_bits,
+        tables=tuple(tables),
+        limits=kind.limits,
+    )
+
+
+def _column(values: IntArray, channels: Sequence[int], tables: list[IntArray]) -> Shape:
+    """Shape of a lane's entry; what is no constant is added to `tables`."""
+    column = values if len(values) == 1 else values[list(channels)]
+    low, high = int(column.min()), int(column.max())
+    if low == high:
+        return const(low)
+    tables.append(column)
+    return vector(low, high)

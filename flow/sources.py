@@ -1,0 +1,118 @@
+"""Where a design comes from: a model with its options, or a build directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..hw.config import MODULI
+from ..hw.configure import Fold, Protection, chain
+from ..quant import serialize
+from ..quant.errors import InputError
+from ..quant.ir import Conv2d, Dense, Graph
+from ..quant.names import printable
+from ..sim import manifest as manifests
+from .design import Design, arrange, prepare
+from .folding import balance, load_folding
+from .frames import read_frames
+from .plan import CONTROLS, Plan, load_plan, parse_plan
+
+__all__ = ["built_design", "load_graph", "model_design"]
+
+
+def model_design(
+    model: str,
+    *,
+    plan: Path | None,
+    fold: str,
+    calibration: Path | None,
+    quantisation: Mapping[str, Any] | None,
+    trust_model: bool,
+) -> Design:
+    """The design that `tercet build` would make of MODEL. Raises InputError naming the option."""
+    hardening = load_plan(plan) if plan is not None else Plan()
+    graph = load_graph(model, calibration, quantisation, trust_model)
+    folding = balance(graph) if fold == "auto" else load_folding(Path(fold), graph)
+    frames = read_frames(graph, calibration)[0] if calibration is not None else None
+    return prepare(graph, folding, hardening, frames)
+
+
+def load_graph(
+    model: str,
+    calibration: Path | None = None,
+    quantisation: Mapping[str, Any] | None = None,
+    trust_model: bool = False,
+) -> Graph:
+    """The integer graph of MODEL, quantised if it is a float model.
+
+    Raises InputError naming the file, the layer or the option.
+    """
+    if model.endswith(".json") and quantisation:
+        raise InputError(
+            f"--{next(iter(quantisation)).replace('_', '-')}: {printable(model)} is quantised "
+            "already; quantisation options are for float models"
+        )
+    if model.endswith(".json") and Path(model).is_file():
+        return serialize.load(model)
+    # The importers take their time to load; a graph does not need them.
+    from ..quant.importers.model_file import load_model
+    from ..quant.quant_config import QuantConfig
+
+    config = QuantConfig(**(quantisation or {}))
+    return load_model(model, calibration=calibration, config=config, trust_model=trust_model)
+
+
+def built_design(directory: Path, *, plan: Path | None, fold: str) -> tuple[Design, str]:
+    """The design in a build directory, and the target that it was built for.
+
+    Raises InputError naming the file and the key.
+    """
+    shown = printable(str(directory))
+    if plan is not None or fold != "auto":
+        raise InputError(f"{shown}: a build directory has its own plan and folding; give its model")
+    manifest = manifests.load(directory)
+    graph = serialize.load(manifests.inside(directory, "graph.json", directory / "manifest.json"))
+    raw, where = manifest.raw, f"{shown}/manifest.json"
+    folding = _folding(where, raw.get("folding"), graph)
+    stated = parse_plan(raw.get("plan", {}), f"{where}: plan")
+    protection = _protection(where, raw.get("protection"), graph)
+    target = raw.get("target")
+    if not isinstance(target, str):
+        raise InputError(f"{where}: target must be a string; build the directory again")
+    return arrange(graph, folding, stated, protection), target
+
+
+def _folding(where: str, raw: Any, graph: Graph) -> dict[str, Fold]:
+    folding = balance(graph)
+    entries = raw if isinstance(raw, dict) else {}
+    for name in folding:
+        entry = entries.get(name)
+        if not isinstance(entry, dict) or set(entry) != {"pe", "simd", "multiplier"}:
+            raise InputError(f"{where}: folding lacks layer {name}; build the directory again")
+        if type(entry["pe"]) is not int or type(entry["simd"]) is not int:
+            raise InputError(f"{where}: folding of layer {name} must hold integers")
+        folding[name] = Fold(entry["pe"], entry["simd"], str(entry["multiplier"]))
+    return folding
+
+
+def _protection(where: str, raw: Any, graph: Graph) -> dict[str, Protection]:
+    """What the manifest says of each layer's protection."""
+    entries = raw if isinstance(raw, dict) else {}
+    found = {}
+    for node in chain(graph):
+        try:
+            entry = entries[node.name]
+            modulus, neurons, control = (entry[key] for key in ("modulus", "neurons", "control"))
+            numbers = all(type(n) is int and n >= 0 for n in neurons)
+        except (KeyError, TypeError):
+            numbers, modulus, neurons, control = False, None, (), ""
+        channels = node.out_channels if isinstance(node, Conv2d | Dense) else 0
+        sane = numbers and max(neurons, default=-1) < channels and control in CONTROLS
+        if not sane or modulus not in (None, *MODULI):
+            raise InputError(
+                f"{where}: protection of layer {node.name} is missing or wrong; "
+                "build the directory again"
+            )
+        found[node.name] = Protection(modulus, tuple(neurons), control)
+    return found
