@@ -312,11 +312,14 @@ class LinearConfig(LayerConfig):
         return self.lane_cycles + self.drain_cycles + self.requantize_cycles + 1
 
     @property
+    def verdict_cycles(self) -> int:
+        """Cycles from a beat's FIFO write to its verdict: what requantising does not hide."""
+        return max(0, CHECK_CYCLES - self.requantize_cycles) if self.modulus else 0
+
+    @property
     def commit_cycles(self) -> int:
-        """A checksummed group waits for its last beat and for residue, sum and compare."""
-        if self.modulus is None:
-            return 0
-        return self.beats - 1 + max(0, CHECK_CYCLES - self.requantize_cycles)
+        """A checksummed group waits for its last beat and for its verdict."""
+        return 0 if self.modulus is None else self.beats - 1 + self.verdict_cycles
 
 
 @dataclass(frozen=True, kw_only=True)

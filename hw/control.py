@@ -1,18 +1,19 @@
-"""Control registers: named, reset, and checked by a parity bit that is taken before the registers.
+"""Control registers: named, reset, and checked by parity that is taken before the registers.
 
-Upsets of the datapath rarely matter and the checksum sees them; those of a counter or a pointer do
-matter and it does not.
-`ControlGroup` keeps the parity of its registers' next values in one flip-flop and compares it with
-the parity of the registers in every cycle: any single upset shows in the cycle in which it strikes,
-before what it breaks can leave the layer (a beat on its way out is flagged in the same cycle).
+Datapath errors rarely matter and are seen by the checksum; a flipped counter or pointer is neither.
+A checked group keeps the parity of each register's new value beside it and compares in every cycle:
+any single upset shows in the cycle in which it strikes, before what it breaks can leave the layer
+(a beat on its way out is flagged in the same cycle). Parity is odd, so that synthesis cannot merge
+the parity of a single bit with the bit.
 Source: concurrent parity checking of state registers, folklore; the use beside a checksum is ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from .site import Site
 
@@ -23,38 +24,61 @@ ALARM_FRAMES = 3
 
 
 class ControlGroup:
-    """The control registers of one module `m`; `checked` adds the parity bit.
+    """The control registers of one module `m`; `checked` adds a parity bit to each.
 
-    A register is changed by assigning its next value in the comb domain, `next(register)`; it keeps
-    its value otherwise. Registers are made outside of m.If.
+    A register changes by `m.d.sync += group.set(register, value)` and keeps its value otherwise.
     """
 
     def __init__(self, m: Module, site: Site, checked: bool) -> None:
         self.m, self.site, self.checked = m, site, checked
-        self._registers: list[Signal] = []
-        self._next: dict[str, Signal] = {}
+        self._parity: dict[str, Signal] = {}
+        self._broken: list[Value] = []
 
     def register(self, shape: Any, name: str) -> Signal:
         """A control register, 0 after reset."""
         register = self.site.register(shape, name, "control")
-        following = Signal.like(register, name=f"{name}_next", attrs={})
-        self.m.d.comb += following.eq(register)
-        self.m.d.sync += register.eq(following)
-        self._registers.append(register)
-        self._next[name] = following
+        if self.checked:
+            self._parity[name] = self._check(Cat(register), name)
         return register
 
-    def next(self, register: Signal) -> Signal:
-        """The value that `register` takes at the next edge; to be assigned."""
-        return self._next[register.name]
+    def set(self, register: Signal, value: Any) -> list[Any]:
+        """The assignment of `value`, as long as the register, and of its parity."""
+        value = Value.cast(value)
+        statements = [register.eq(value)]
+        if self.checked:
+            new = value[: len(register)]
+            if value.shape().signed and len(value) < len(register):
+                raise TypeError(f"{register.name}: a negative value may not be extended")
+            statements.append(self._parity[register.name].eq(~new.xor()))
+        return statements
+
+    def pipe(
+        self, marks: Mapping[str, Value], rank: str, parity: Value | None = None
+    ) -> tuple[dict[str, Value], Value]:
+        """One-bit `marks` a cycle later, named <mark>_<rank>, and their common parity.
+
+        `parity` of the marks is computed unless it came with them from the rank before.
+        """
+        later: dict[str, Value] = {}
+        for name, mark in marks.items():
+            stage = self.site.register(1, f"{name}_{rank}", "control")
+            self.m.d.sync += stage.eq(mark)
+            later[name] = stage
+        if not self.checked:
+            return later, Const(0, 1)
+        held = self._check(Cat(*later.values()), rank)
+        self.m.d.sync += held.eq(~Cat(*marks.values()).xor() if parity is None else parity)
+        return later, held
 
     def alarm(self) -> Value:
-        """One when a register changed by itself; call it after the last `register`."""
-        if not self.checked or not self._registers:
-            return Const(0, 1)
-        parity = self.site.register(1, "control_parity", "checker")
-        self.m.d.sync += parity.eq(Cat(*(self._next[r.name] for r in self._registers)).xor())
-        return parity ^ Cat(*self._registers).xor()
+        """One when a register changed by itself; call it after the last register."""
+        return Cat(*self._broken).any() if self._broken else Const(0, 1)
+
+    def _check(self, bits: Value, name: str) -> Signal:
+        """The parity bit of `bits`, compared with them in every cycle."""
+        parity = self.site.register(1, f"parity_{name}", "checker", init=1)
+        self._broken.append(~(parity ^ bits.xor()))
+        return parity
 
 
 def hold_alarm(m: Module, site: Site, alarm: Value, frame_left: Value) -> Value:
@@ -64,4 +88,4 @@ def hold_alarm(m: Module, site: Site, alarm: Value, frame_left: Value) -> Value:
         m.d.sync += frames.eq(ALARM_FRAMES)
     with m.Elif(frame_left & (frames != 0)):
         m.d.sync += frames.eq(frames - 1)
-    return alarm | Mux(frames != 0, 1, 0)
+    return alarm | frames.any()

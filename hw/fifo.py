@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,8 @@ __all__ = ["OutputFifo"]
 class OutputFifo(wiring.Component):
     """First in, first out, `depth` beats; a beat written in cycle t is at `o` from t + 1.
 
-    With `committed` beats appear when `commit` is high, all that were written up to then (the beat
-    of the same cycle included), and `bad` becomes their `err`. The writer never overruns: it counts
+    With `groups` the beats of a group appear after `commit`, `lag` cycles after its last one was
+    written (0: in the same cycle), and `bad` becomes their `err`. The writer never overruns: it counts
     credits. Fill is the distance of two pointers, so that an upset pointer heals once they meet.
 
     Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
@@ -39,12 +39,13 @@ class OutputFifo(wiring.Component):
         groups: int,
         site: Site,
         *,
+        lag: int = 0,
         checked: bool = False,
     ) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, not {depth}")
         self.lanes, self.lane_bits, self.depth, self.groups = lanes, lane_bits, depth, groups
-        self.site, self.checked = site, checked
+        self.site, self.lag, self.checked = site, lag, checked
         members: dict[str, Any] = {
             "write": In(1),
             "beat": In(beat_layout(lanes, lane_bits)),
@@ -73,23 +74,36 @@ class OutputFifo(wiring.Component):
             self.empty.eq(head == tail),
         ]
         with m.If(self.write):
-            m.d.comb += group.next(tail).eq(tail + 1)
+            m.d.sync += group.set(tail, tail + 1)
         pop = Signal()
         m.d.comb += pop.eq(self.o.valid & self.o.ready)
         with m.If(pop):
-            m.d.comb += group.next(head).eq(head + 1)
+            m.d.sync += group.set(head, head + 1)
         out = self.o.payload
         m.d.comb += Cat(out).eq(read.data[: len(self.beat.as_value())])
         if not self.groups:
             m.d.comb += [self.o.valid.eq(~self.empty), self.alarm.eq(group.alarm())]
             return m
         visible = group.register(bits, "visible")
+        written = self._written(m, group, tail)
         with m.If(self.commit):
-            m.d.comb += group.next(visible).eq(tail + self.write)
+            m.d.sync += group.set(visible, written)
         m.d.comb += self.o.valid.eq(head != visible)
         self._verdicts(m, group, pop & read.data[-1], read.data)
         m.d.comb += self.alarm.eq(group.alarm())
         return m
+
+    def _written(self, m: Module, group: ControlGroup, tail: Signal) -> Value:
+        """The tail behind the group that is committed: what was written after it stays hidden."""
+        if self.lag == 0:
+            return tail + self.write
+        written: Value = tail
+        recent: Value = self.write
+        for rank in range(1, self.lag):
+            late = group.register(1, f"write_{rank}")
+            m.d.sync += group.set(late, recent)
+            written, recent = written - late, late
+        return written[: len(tail)]
 
     def _verdicts(self, m: Module, group: ControlGroup, next_group: Any, word: Signal) -> None:
         """One verdict for each committed group, in order of commit."""
@@ -98,9 +112,9 @@ class OutputFifo(wiring.Component):
         put = group.register(clog2(slots), "verdict_put")
         get = group.register(clog2(slots), "verdict_get")
         with m.If(self.commit):
-            m.d.comb += group.next(put).eq(put + 1)
+            m.d.sync += group.set(put, put + 1)
             m.d.sync += flags.bit_select(put, 1).eq(self.bad)
         with m.If(next_group):
-            m.d.comb += group.next(get).eq(get + 1)
+            m.d.sync += group.set(get, get + 1)
         err = self.o.payload.err
         m.d.comb += err.eq(word[len(self.beat.as_value()) - 1] | flags.bit_select(get, 1))

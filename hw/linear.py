@@ -61,6 +61,7 @@ class Linear(wiring.Component):
             depth=config.fifo_beats,
             groups=config.fifo_beats // config.beats if config.modulus else 0,
             site=self.site,
+            lag=config.verdict_cycles,
             checked=config.checked,
         )
         assemble(m, self, window, control, fifo, alarm)
@@ -78,7 +79,7 @@ class Linear(wiring.Component):
         address: Value = control.address
         if not (config.constant_weights or config.block_weights):
             address = self.group.register(len(control.address), "address")
-            m.d.comb += self.group.next(address).eq(control.address)
+            m.d.sync += self.group.set(address, control.address)
         for index in range(config.pe):
             protected = index in config.replicated
             replicas = []
@@ -122,16 +123,16 @@ class Linear(wiring.Component):
         flags = group.register(3, "flags")
         step = Signal.like(index)
         with m.If(done["valid"]):
-            m.d.sync += hold.eq(Cat(*results))
-            m.d.comb += [
-                group.next(left).eq((1 << beats) - 1),
-                group.next(flags).eq(Cat(done["begin"], done["end"], done["err"])),
-                step.eq(control.done["group"] * beats),
+            m.d.sync += [
+                hold.eq(Cat(*results)),
+                group.set(left, (1 << beats) - 1),
+                group.set(flags, Cat(done["begin"], done["end"], done["err"])),
             ]
+            m.d.comb += step.eq(control.done["group"] * beats)
         with m.Else():
-            m.d.sync += hold.eq(hold[bits * lanes :])
-            m.d.comb += [group.next(left).eq(left >> 1), step.eq(index + 1)]
-        m.d.comb += group.next(index).eq(step)
+            m.d.sync += [hold.eq(hold[bits * lanes :]), group.set(left, left >> 1)]
+            m.d.comb += step.eq(index + 1)
+        m.d.sync += group.set(index, step)
         words = [hold[i * bits : (i + 1) * bits].as_signed() for i in range(lanes)]
         first, last = Signal(), Signal()
         m.d.comb += [first.eq(left.all()), last.eq(left == 1)]
@@ -206,14 +207,11 @@ class Linear(wiring.Component):
             m.d.comb += [unit.acc.eq(word), unit.index.eq(marks["index"])]
             outputs.append(unit.q)
         names = ("valid", "begin", "end", "err", "last")
-        late: dict[str, Value] = {name: marks[name] for name in names}
+        late: dict[str, Value] = {n: marks[n] for n in (names if config.modulus else names[:-1])}
         late["begin"] = late["begin"] & late["valid"]
-        valids = [late["valid"]]
+        valids, parity = [late["valid"]], None
         for rank in range(config.requantize_cycles):
-            for name in names if config.modulus else names[:-1]:
-                stage = self.group.register(1, f"{name}_q{rank}")
-                m.d.comb += self.group.next(stage).eq(late[name])
-                late[name] = stage
+            late, parity = self.group.pipe(late, f"q{rank}", parity)
             valids.append(late["valid"])
         control.watch(m, fifo, valids)
         m.d.comb += [

@@ -62,12 +62,9 @@ class _Reduce(wiring.Component):
             "end": done["end"],
             "err": done["err"],
         }
-        valids = [marks["valid"]]
+        valids, parity = [marks["valid"]], None
         for rank in range(late):
-            for name, source in marks.items():
-                stage = group.register(1, f"{name}_q{rank}")
-                m.d.comb += group.next(stage).eq(source)
-                marks[name] = stage
+            marks, parity = group.pipe(marks, f"q{rank}", parity)
             valids.append(marks["valid"])
         control.watch(m, fifo, valids)
         m.d.comb += [
@@ -135,7 +132,7 @@ class ArgMax(_Reduce):
         now = Signal(config.out_bits)
         m.d.comb += now.eq(Mux(control.first, 0, count))
         with m.If(control.valid):
-            m.d.comb += self.group.next(count).eq(now + 1)
+            m.d.sync += self.group.set(count, now + 1)
             with m.If(control.first | (element > best)):
                 m.d.sync += [best.eq(element), index.eq(now)]
         return [index], 0

@@ -103,13 +103,13 @@ class Sequencer(wiring.Component):
             self.address.eq(at),
         ]
         with m.If(self.issue):
-            m.d.comb += group.next(step).eq(Mux(last, 0, step + 1))
-            m.d.comb += group.next(at).eq(Mux(self.advance, 0, at + 1))
+            m.d.sync += group.set(step, Mux(last, 0, step + 1))
+            m.d.sync += group.set(at, Mux(self.advance, 0, at + 1))
             with m.If(last):
-                m.d.comb += group.next(pass_).eq(Mux(final, 0, pass_ + 1))
+                m.d.sync += group.set(pass_, Mux(final, 0, pass_ + 1))
         taken = Signal(range(config.beats + 1))
         m.d.comb += taken.eq(Mux(first & go, config.beats, 0))
-        m.d.comb += group.next(used).eq(Mux(self.idle, 0, used - self.popped) + taken)
+        m.d.sync += group.set(used, Mux(self.idle, 0, used - self.popped) + taken)
         self._marks(m, group, first, last, start, final)
         m.d.comb += self.alarm.eq(group.alarm())
         return m
@@ -134,35 +134,32 @@ class Sequencer(wiring.Component):
             "err": self.err_in,
         }
         valids: list[Value] = []
+        parity = None
         for rank in range(1, self.delay):
-            for name in MARKS:
-                stage = group.register(1, f"{name}_{rank}")
-                m.d.comb += group.next(stage).eq(marks[name])
-                marks[name] = stage
+            marks, parity = group.pipe(marks, str(rank), parity)
             valids.append(marks["valid"])
         passes = len(self.config.window.passes)
         if passes > 1:
             count = group.register(clog2(passes), "group_count")
             m.d.comb += self.group.eq(Mux(marks["start"], 0, Mux(marks["first"], count + 1, count)))
             with m.If(marks["valid"]):
-                m.d.comb += group.next(count).eq(self.group)
+                m.d.sync += group.set(count, self.group)
             m.d.comb += self.done_group.eq(count)
         m.d.comb += [
             self.valid.eq(marks["valid"]),
             self.first.eq(marks["first"]),
             self.last.eq(marks["valid"] & marks["last"]),
         ]
-        done = group.register(1, "complete")
-        m.d.comb += group.next(done).eq(marks["valid"] & marks["last"])
-        m.d.comb += [self.done_valid.eq(done), self.busy.eq(Cat(*valids, done).any())]
-        for name, port in (
-            ("begin", self.done_begin),
-            ("end", self.done_end),
-            ("err", self.done_err),
-        ):
-            held = group.register(1, f"complete_{name}")
-            m.d.comb += group.next(held).eq(marks[name])
-            m.d.comb += port.eq(held)
+        finished = {"valid": marks["valid"] & marks["last"]}
+        finished |= {name: marks[name] for name in ("begin", "end", "err")}
+        done, _ = group.pipe(finished, "done")
+        m.d.comb += [
+            self.busy.eq(Cat(*valids, done["valid"]).any()),
+            self.done_valid.eq(done["valid"]),
+            self.done_begin.eq(done["begin"]),
+            self.done_end.eq(done["end"]),
+            self.done_err.eq(done["err"]),
+        ]
 
 
 def assemble(

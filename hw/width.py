@@ -71,10 +71,10 @@ class Gather(wiring.Component):
                 m.d.sync += held.eq(Cat(held, new)[len(new) :])
             m.d.comb += out[field].eq(Cat(held, new))
         with m.If(accept):
-            m.d.comb += [
-                group.next(count).eq(Mux(complete, 0, now + 1)),
-                group.next(first).eq(Mux(now == 0, beat.first, first)),
-                group.next(err).eq(Mux(complete, 0, Mux(now == 0, 0, err) | beat.err)),
+            m.d.sync += [
+                group.set(count, Mux(complete, 0, now + 1)),
+                group.set(first, Mux(now == 0, beat.first, first)),
+                group.set(err, Mux(complete, 0, Mux(now == 0, 0, err) | beat.err)),
             ]
         if self.checked:
             left = self.o.valid & self.o.ready & out.last
@@ -127,7 +127,7 @@ class Split(wiring.Component):
         if self.code_bits:
             m.d.comb += out.code.eq(beat.code.word_select(index, len(out.code)))
         with m.If(self.o.valid & self.o.ready):
-            m.d.comb += group.next(index).eq(Mux(final, 0, index + 1))
+            m.d.sync += group.set(index, Mux(final, 0, index + 1))
         if self.checked:
             left = self.o.valid & self.o.ready & out.last
             m.d.comb += out.err.eq(beat.err | hold_alarm(m, self.site, group.alarm(), left))

@@ -62,7 +62,7 @@ class WindowBuffer(wiring.Component):
         m = Module()
         config, bits = self.config, self.config.index_bits
         group = ControlGroup(m, self.site, self.checked)
-        register, following = group.register, group.next
+        register, change = group.register, group.set
         written, claim, window = (register(bits, n) for n in ("written", "claim", "window"))
         row, end = register(bits, "row"), register(bits, "end")
         active, claim_valid = register(1, "active"), register(1, "claim_valid")
@@ -82,7 +82,7 @@ class WindowBuffer(wiring.Component):
         accept = Signal()
         m.d.comb += accept.eq(self.i.valid & self.i.ready)
         with m.If(accept):
-            m.d.comb += following(written).eq(written + 1)
+            m.d.sync += change(written, written + 1)
 
         # Reader: positions of the window, of the row of windows and of the frame's end.
         start = self._modulo(-config.lead)
@@ -90,26 +90,26 @@ class WindowBuffer(wiring.Component):
         rows_step = config.stride[0] * config.width * config.words_per_pixel
         with m.If(self.advance):
             with m.If(position["last_column"]):
-                m.d.comb += [
-                    following(row).eq(row + rows_step),
-                    following(window).eq(row + rows_step),
+                m.d.sync += [
+                    change(row, row + rows_step),
+                    change(window, row + rows_step),
                 ]
             with m.Else():
-                m.d.comb += following(window).eq(window + columns_step)
+                m.d.sync += change(window, window + columns_step)
         take = Signal()
         m.d.comb += take.eq(claim_valid & (~active | finished))
         with m.If(take):
-            m.d.comb += [
-                following(active).eq(1),
-                following(claim_valid).eq(0),
-                following(window).eq(claim + start),
-                following(row).eq(claim + start),
-                following(end).eq(claim + config.frame_words),
+            m.d.sync += [
+                change(active, 1),
+                change(claim_valid, 0),
+                change(window, claim + start),
+                change(row, claim + start),
+                change(end, claim + config.frame_words),
             ]
         with m.Elif(finished):
-            m.d.comb += [following(active).eq(0), following(window).eq(end + start)]
+            m.d.sync += [change(active, 0), change(window, end + start)]
         with m.If(accept & self.i.payload.first):
-            m.d.comb += [following(claim_valid).eq(1), following(claim).eq(written)]
+            m.d.sync += [change(claim_valid, 1), change(claim, written)]
         whole, rest = Signal(bits), Signal(bits)
         m.d.comb += [
             whole.eq(written - window - config.span),
@@ -137,9 +137,9 @@ class WindowBuffer(wiring.Component):
             self.last_window.eq((oy == rows - 1) & last_column),
         ]
         with m.If(self.advance):
-            m.d.comb += group.next(ox).eq(Mux(last_column, 0, ox + 1))
+            m.d.sync += group.set(ox, Mux(last_column, 0, ox + 1))
             with m.If(last_column):
-                m.d.comb += group.next(oy).eq(Mux(oy == rows - 1, 0, oy + 1))
+                m.d.sync += group.set(oy, Mux(oy == rows - 1, 0, oy + 1))
 
         def inside(n: int, axis: int, size: int, index: Signal, name: str) -> Signal:
             """Bit k: kernel row (column) k of window `index` lies inside the image."""
@@ -166,13 +166,13 @@ class WindowBuffer(wiring.Component):
         beat = self.i.payload
         with m.If(accept):
             with m.If(beat.first):
-                m.d.comb += group.next(waiting).eq(beat.err)
+                m.d.sync += group.set(waiting, beat.err)
             with m.Elif(claim_valid):
-                m.d.comb += group.next(waiting).eq(waiting | beat.err)
+                m.d.sync += group.set(waiting, waiting | beat.err)
             with m.Else():
-                m.d.comb += group.next(err).eq(err | beat.err)
+                m.d.sync += group.set(err, err | beat.err)
         with m.If(take):
-            m.d.comb += group.next(err).eq(waiting | (accept & ~beat.first & beat.err))
+            m.d.sync += group.set(err, waiting | (accept & ~beat.first & beat.err))
         m.d.comb += self.err.eq(err)
 
     def _read(
@@ -201,7 +201,7 @@ class WindowBuffer(wiring.Component):
             # Cycle 1: the address, and whether it lies in the padding.
             address = group.register(address_bits, f"address_{port}")
             with m.If(self.read):
-                m.d.comb += group.next(address).eq(window + base + offset)
+                m.d.sync += group.set(address, window + base + offset)
             m.d.comb += read.addr.eq(address)
             fetched: Any = read.data[: len(beat.data)]
             if config.padded:
@@ -213,11 +213,12 @@ class WindowBuffer(wiring.Component):
                 )
                 outside = group.register(1, f"outside_{port}")
                 with m.If(self.read):
-                    m.d.comb += group.next(outside).eq(
+                    m.d.sync += group.set(
+                        outside,
                         ~(
                             position["rows"].bit_select(rows, 1)
                             & position["columns"].bit_select(columns, 1)
-                        )
+                        ),
                     )
                 lane = config.pad_value % (1 << config.lane_bits)
                 fill = sum(lane << (i * config.lane_bits) for i in range(config.word))
