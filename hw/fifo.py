@@ -20,11 +20,12 @@ class OutputFifo(wiring.Component):
     """First in, first out, `depth` beats; a beat written in cycle t is at `o` from t + 1.
 
     With `groups` the beats of a group appear after `commit`, `lag` cycles after its last one was
-    written (0: in the same cycle), and `bad` becomes their `err`. The writer never overruns: it counts
-    credits. Fill is the distance of two pointers, so that an upset pointer heals once they meet.
+    written (0: in the same cycle), and `bad` becomes their `err`. The writer never overruns: it
+    counts credits. Fill is the distance of two pointers, so that an upset pointer heals once they
+    meet.
 
     Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
-    wait; 0: no commit), the `site` of the registers, `checked` control.
+    wait; 0: no commit), `lag`, the `site` of the registers, `checked` control.
 
     Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`,
     `alarm` (a pointer was upset).

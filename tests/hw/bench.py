@@ -6,13 +6,18 @@ Tests get this module as the fixture `bench` (tests/hw/conftest.py).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from tercet.hw.config import LayerConfig
-from tercet.hw.top import Top
+from tercet.hw.top import Top, layer_component
+
+LOST = -(1 << 62)
+"""In place of the elements of a frame that did not leave as it should."""
 
 LIMIT = 20_000
 """Cycles after which a run counts as hung."""
@@ -21,12 +26,13 @@ LIMIT = 20_000
 @dataclasses.dataclass
 class Run:
     """What left: `data` [frames, beats] words, `err` [frames, beats], `last_cycles` [frames] (cycle
-    of the last beat minus the cycle of the first input beat), `hung` when the frames ran out."""
+    of the last beat minus the cycle of the first input beat), `landed` the
+    upsets that were read back, `hung` when frames are missing."""
 
     data: list[list[int]] = dataclasses.field(default_factory=list)
     err: list[list[bool]] = dataclasses.field(default_factory=list)
     last_cycles: list[int] = dataclasses.field(default_factory=list)
-    landed: bool = False
+    landed: int = 0
     hung: bool = False
 
     @property
@@ -37,7 +43,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Upset:
-    """Flip bit `bit` of `register` in cycle `cycle` (cycle 0: the first after reset)."""
+    """Flip bit `bit` of `register` in cycle `cycle` (0: the first that may take a word)."""
 
     register: Any
     bit: int
@@ -46,9 +52,8 @@ class Upset:
 
 def elements(words: list[list[int]], lanes: int, bits: int, *, signed: bool) -> np.ndarray:
     """Words [frames][beats] as values [frames, beats * lanes], lane 0 lowest."""
-    raw = [
-        [(w >> (i * bits)) & ((1 << bits) - 1) for w in row for i in range(lanes)] for row in words
-    ]
+    mask = (1 << bits) - 1
+    raw = [[(w >> (i * bits)) & mask for w in row for i in range(lanes)] for row in words]
     values = np.array(raw, dtype=np.int64).reshape(len(words), -1)
     return values - ((values >> (bits - 1)) << bits) if signed else values
 
@@ -64,11 +69,18 @@ def run_network(
 ) -> tuple[Run, np.ndarray]:
     """Frames `x` [n, *input_shape] through the circuits; the run, and the output [n, elements].
 
-    Options as for `run_stream`.
+    One layer runs on its own streams. After an upset a frame of another length, or one that is
+    missing, holds `LOST`. Options as for `run_stream`.
     """
     window, last = layers[0].window, layers[-1]
-    run = run_stream(Top(layers), pack(x, window.word, window.lane_bits), **options)
-    return run, elements(run.data, last.out_lanes, last.out_bits, signed=last.out_signed)
+    unit = Top(layers) if len(layers) > 1 else layer_component(last)
+    run = run_stream(unit, pack(x, window.word, window.lane_bits), **options)
+    beats = last.groups_per_frame * last.beats
+    found = np.full((len(x), beats * last.out_lanes), LOST)
+    for i, frame in enumerate(run.data):
+        if len(frame) == beats:
+            found[i] = elements([frame], last.out_lanes, last.out_bits, signed=last.out_signed)
+    return run, found
 
 
 def _ports(unit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,23 +102,39 @@ def run_stream(
     frames: list[list[int]],
     *,
     seed: int | None = None,
-    upset: Upset | None = None,
+    upsets: Callable[[], list[Upset]] | None = None,
     flag: tuple[int, int] | None = None,
+    reset_after: int = 0,
     limit: int = LIMIT,
 ) -> Run:
     """Send `frames` (words [frames][beats]) through `unit` and collect as many frames.
 
-    A `seed` adds random idle cycles and back-pressure. Without an `upset` the stream's rules are
+    A `seed` adds random idle cycles and back-pressure. `upsets()` is asked when the registers
+    exist (the fixture `registers`). Without upsets the stream's rules are
     asserted: marks on the right beats, payload stable while it waits, no `err`. `flag`: (frame,
-    beat) that enters with `err`. A run that does not end within `limit` cycles is `hung`.
+    beat) that enters with `err`. `reset_after`: cycles of random words before a reset and the
+    frames. A run that does not end within `limit` cycles is `hung`.
     """
     source, sink = _ports(unit)
     rng = np.random.default_rng(seed)
     run = Run()
-    strict = upset is None and flag is None
+    strict = upsets is None and flag is None
     at = {"cycle": 0, "start": None}
 
+    rst = Signal()
+
+    async def warm_up(ctx: Any) -> None:
+        ctx.set(source["valid"], 1)
+        for _ in range(reset_after):
+            ctx.set(source["data"], int(rng.integers(1 << min(62, len(source["data"])))))
+            await ctx.tick()
+        ctx.set(source["valid"], 0)
+        ctx.set(rst, 1)
+        await ctx.tick()
+        ctx.set(rst, 0)
+
     async def drive(ctx: Any) -> None:
+        await warm_up(ctx)
         for f, frame in enumerate(frames):
             for k, word in enumerate(frame):
                 while seed is not None and rng.random() < 0.3:
@@ -125,6 +153,8 @@ def run_stream(
         watched = [sink[n] for n in ("valid", "ready", "data", "first", "last", "err")]
         watched += [source["valid"], source["ready"]]
         data, err, waiting = [], [], None
+        ctx.set(sink["ready"], 1)
+        await ctx.tick().repeat(reset_after + 1)
         while len(run.data) < len(frames) and at["cycle"] < limit:
             ctx.set(sink["ready"], seed is None or rng.random() < 0.6)
             sampled = await ctx.tick().sample(*watched)
@@ -148,16 +178,20 @@ def run_stream(
         run.hung = len(run.data) < len(frames)
 
     async def strike(ctx: Any) -> None:
-        await ctx.tick().repeat(upset.cycle + 1)
-        bits = upset.register.as_unsigned() if upset.register.shape().signed else upset.register
-        before = ctx.get(bits)
-        ctx.set(bits, before ^ 1 << upset.bit)
-        run.landed = ctx.get(bits) == before ^ 1 << upset.bit
+        await ctx.tick().repeat(reset_after + 1)
+        cycle = 0
+        for flip in sorted(upsets(), key=lambda flip: flip.cycle):
+            if flip.cycle > cycle:
+                await ctx.tick().repeat(flip.cycle - cycle)
+            cycle, bits = flip.cycle, flip.register.as_unsigned()
+            flipped = ctx.get(bits) ^ 1 << flip.bit
+            ctx.set(bits, flipped)
+            run.landed += ctx.get(bits) == flipped
 
-    sim = Simulator(unit)
+    sim = Simulator(ResetInserter(rst)(unit))
     sim.add_clock(1e-8)
     sim.add_testbench(drive, background=True)
-    if upset is not None:
+    if upsets is not None:
         sim.add_testbench(strike, background=True)
     sim.add_testbench(watch)
     sim.run()
