@@ -168,9 +168,11 @@ def demo(result: Result) -> None:
         "area = LUT + 0.5 FF + 100 DSP + 200 BRAM; intervals at 95 %; register upsets only, "
         "uniform over flip-flop bits x one initiation interval"
     )
-    out = result["out"]
-    console.print(f"{result['seconds']:.0f} s. Next: tercet synth {out}/plain --pnr; ", end="")
-    console.print(f"tercet inject {out}/plain --faults 100000; examples/widths.py")
+    design = f"{result['out']}/{variants[0]['name']}"
+    console.print(
+        f"{result['seconds']:.0f} s. Next: tercet synth {design} --pnr; "
+        f"tercet inject {design} --faults 100000; python examples/widths.py"
+    )
 
 
 def _pair(resource: str) -> Callable[[Result], str]:

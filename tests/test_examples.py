@@ -1,0 +1,26 @@
+"""The examples run as they stand in the repository."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.verilator
+def test_widths_scores_both_plans_and_marks_a_front(monkeypatch, capsys):
+    arguments = ["widths.py", "--faults", "150", "--widths", "2x4"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(EXAMPLES / "widths.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line[:16].strip(): line[16:].split() for line in lines[1:3]}
+    assert list(rows) == ["2x4 plain", "2x4 checksum"]
+    assert any("*" in row for row in rows.values())
+    assert all(0.5 < float(row[0].rstrip("%")) / 100 <= 1 for row in rows.values())
+    # The checksum costs logic.
+    assert int(rows["2x4 checksum"][2].replace(",", "")) > int(
+        rows["2x4 plain"][2].replace(",", "")
+    )
