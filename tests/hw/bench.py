@@ -97,12 +97,19 @@ def _ports(unit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return streams[0], streams[1]
 
 
+async def _ticks(ctx: Any, count: int) -> None:
+    """`count` clock edges; repeat() and until() of Amaranth leave generators behind on errors."""
+    for _ in range(count):
+        await ctx.tick()
+
+
 def run_stream(
     unit: Any,
     frames: list[list[int]],
     *,
     seed: int | None = None,
     upsets: Callable[[], list[Upset]] | None = None,
+    visit: Callable[[Any], None] | None = None,
     flag: tuple[int, int] | None = None,
     reset_after: int = 0,
     limit: int = LIMIT,
@@ -110,10 +117,11 @@ def run_stream(
     """Send `frames` (words [frames][beats]) through `unit` and collect as many frames.
 
     A `seed` adds random idle cycles and back-pressure. `upsets()` is asked when the registers
-    exist (the fixture `registers`). Without upsets the stream's rules are
-    asserted: marks on the right beats, payload stable while it waits, no `err`. `flag`: (frame,
-    beat) that enters with `err`. `reset_after`: cycles of random words before a reset and the
-    frames. A run that does not end within `limit` cycles is `hung`.
+    exist (the fixture `registers`); `visit(ctx)` is called in every cycle and restores what it
+    changes. Without upsets the stream's rules are asserted: marks on the right beats, payload
+    stable while it waits, no `err`. `flag`: (frame, beat) that enters with `err`. `reset_after`:
+    cycles of random words before a reset and the frames. A run that does not end within `limit`
+    cycles is `hung`.
     """
     source, sink = _ports(unit)
     rng = np.random.default_rng(seed)
@@ -146,7 +154,8 @@ def run_stream(
                 ctx.set(source["last"], k == len(frame) - 1)
                 if source["err"] is not None:
                     ctx.set(source["err"], flag == (f, k))
-                await ctx.tick().until(source["ready"])
+                while not (await ctx.tick().sample(source["ready"]))[-1]:
+                    pass
         ctx.set(source["valid"], 0)
 
     async def watch(ctx: Any) -> None:
@@ -154,7 +163,7 @@ def run_stream(
         watched += [source["valid"], source["ready"]]
         data, err, waiting = [], [], None
         ctx.set(sink["ready"], 1)
-        await ctx.tick().repeat(reset_after + 1)
+        await _ticks(ctx, reset_after + 1)
         while len(run.data) < len(frames) and at["cycle"] < limit:
             ctx.set(sink["ready"], seed is None or rng.random() < 0.6)
             sampled = await ctx.tick().sample(*watched)
@@ -178,21 +187,29 @@ def run_stream(
         run.hung = len(run.data) < len(frames)
 
     async def strike(ctx: Any) -> None:
-        await ctx.tick().repeat(reset_after + 1)
+        await _ticks(ctx, reset_after + 1)
         cycle = 0
         for flip in sorted(upsets(), key=lambda flip: flip.cycle):
             if flip.cycle > cycle:
-                await ctx.tick().repeat(flip.cycle - cycle)
+                await _ticks(ctx, flip.cycle - cycle)
             cycle, bits = flip.cycle, flip.register.as_unsigned()
             flipped = ctx.get(bits) ^ 1 << flip.bit
             ctx.set(bits, flipped)
             run.landed += ctx.get(bits) == flipped
+
+    async def look(ctx: Any) -> None:
+        await _ticks(ctx, reset_after + 1)
+        while True:
+            visit(ctx)
+            await ctx.tick()
 
     sim = Simulator(ResetInserter(rst)(unit))
     sim.add_clock(1e-8)
     sim.add_testbench(drive, background=True)
     if upsets is not None:
         sim.add_testbench(strike, background=True)
+    if visit is not None:
+        sim.add_testbench(look, background=True)
     sim.add_testbench(watch)
     sim.run()
     if strict:
