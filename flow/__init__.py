@@ -1,12 +1,15 @@
 """The way through: passes, folding, emission, synthesis, estimates, command line.
 
 `tercet.flow` exports what programs use: `load`, `build`, `run`, `estimate`, `inject`, `Objective`.
-They are imported when they are first used, so that importing the package is cheap.
+They are imported when they are first used, so that importing the package is cheap. Three of them
+share their name with the module they come from; the function is what the package shows.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,3 +37,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PLACES[name]
     return getattr(importlib.import_module(module, __name__), attribute)
+
+
+class _Package(types.ModuleType):
+    """Importing `tercet.flow.build` must not replace the function `build` by the module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _PLACES or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -34,7 +34,7 @@ class LayerCost:
 
     name: str
     op: str
-    luts: float | None
+    luts: int | None
     ffs: int | None
     rtl_ffs: int
     dsps: int | None
@@ -51,7 +51,7 @@ class Cost:
     """
 
     target: str
-    luts: float | None
+    luts: int | None
     ffs: int | None
     rtl_ffs: int
     dsps: int | None
@@ -125,25 +125,17 @@ def _cost(design: Design, target: Target) -> Cost:
     model = luts.model(target.family.name) if family else None
     found, lanes = [], design.layers[0].window.word
     for index, layer in enumerate(design.layers):
-        rtl = ffs.ff_bits(ffs.registers(layer)) + ffs.ff_bits(ffs.converter(lanes, layer))
-        counts = _resources(layer, lanes, family, model, rtl, first=index == 0)
+        counts = _resources(layer, lanes, family, model, first=index == 0)
         end = timing.layers[layer.name][0]
-        found.append(
-            LayerCost(
-                name=layer.name,
-                op=layer.op,
-                rtl_ffs=rtl,
-                latency_cycles=end,
-                initiation_interval=layer.cycles_per_frame,
-                **counts,
-            )
-        )
+        found.append(LayerCost(layer.name, layer.op, *counts, end, layer.cycles_per_frame))
         lanes = layer.out_lanes
-    totals = {key: _total([getattr(layer, key) for layer in found]) for key in counts}
     return Cost(
         target=target.name,
-        **totals,
+        luts=_total([layer.luts for layer in found]),
+        ffs=_total([layer.ffs for layer in found]),
         rtl_ffs=sum(layer.rtl_ffs for layer in found),
+        dsps=_total([layer.dsps for layer in found]),
+        brams=_total([layer.brams for layer in found]),
         latency_cycles=timing.latency_cycles,
         initiation_interval=timing.initiation_interval,
         fmax_mhz=None,
@@ -153,28 +145,25 @@ def _cost(design: Design, target: Target) -> Cost:
 
 
 def _resources(
-    layer: LayerConfig,
-    lanes: int,
-    family: Blocks | None,
-    model: luts.Model | None,
-    rtl: int,
-    *,
-    first: bool,
-) -> dict[str, Any]:
-    """{luts, ffs, dsps, brams} of a layer, None where nothing is known."""
-    counts: dict[str, Any] = dict.fromkeys(("luts", "ffs", "dsps", "brams"))
+    layer: LayerConfig, lanes: int, family: Blocks | None, model: luts.Model | None, *, first: bool
+) -> tuple[int | None, int | None, int, int | None, float | None]:
+    """LUTs, flip-flops, registers, DSP and memory blocks of a layer; None where nothing is known.
+
+    `lanes` is the width of the stream before it; `first`: nothing flags frames before it.
+    """
+    held = tuple(ffs.registers(layer))
+    rtl = ffs.ff_bits(held) + ffs.ff_bits(ffs.converter(lanes, layer))
     if family is None:
-        return counts
+        return None, None, rtl, None, None
     placed = blocks.place(layer, family)
-    products = tuple(blocks.products(layer))
-    brams = sum(one.brams for one in placed)
-    counts["brams"] = int(brams) if brams == int(brams) else brams
-    counts["dsps"] = blocks.dsps(products, family)
-    counts["ffs"] = rtl + mapped.added(layer, placed, first=first)
+    price = None
     if model is not None:
-        amounts = luts.features(layer, placed, lanes, family)
-        counts["luts"] = round(model.luts(amounts, sum(one.lutrams for one in placed)))
-    return counts
+        amounts = luts.features(layer, held, placed, lanes, family)
+        price = round(model.luts(amounts, sum(one.lutrams for one in placed)))
+    flip_flops = rtl + mapped.added(layer, placed, family, first=first)
+    brams = sum(one.brams for one in placed)
+    dsps = blocks.dsps(blocks.products(layer), family)
+    return price, flip_flops, rtl, dsps, int(brams) if brams == int(brams) else brams
 
 
 def _total(values: list[Any]) -> Any:

@@ -123,7 +123,9 @@ def configure(
             case ArgMax():
                 layers.append(_argmax(node, shape[-1], kind, out))
     checked = {name for name, guard in protection.items() if guard.control == "parity"}
-    return tuple(sized(replace(layer, checked=layer.name in checked)) for layer in layers)
+    return tuple(
+        sized(replace(layer, checked=True) if layer.name in checked else layer) for layer in layers
+    )
 
 
 @functools.lru_cache(maxsize=8)

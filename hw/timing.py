@@ -13,7 +13,7 @@ import functools
 import itertools
 from dataclasses import dataclass
 from math import gcd
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -81,7 +81,8 @@ def recurrence(layers: tuple[LayerConfig, ...], frames: int = 3) -> Timing:
 
 def sized(layer: Layer) -> Layer:
     """The layer with the smallest buffer that keeps its interval with an unhindered source."""
-    depth = _buffer_depth(dataclasses.replace(layer.window, depth=1), layer.beats)
+    bare = layer.window if layer.window.depth == 1 else dataclasses.replace(layer.window, depth=1)
+    depth = _buffer_depth(bare, layer.beats)
     return dataclasses.replace(layer, window=dataclasses.replace(layer.window, depth=depth))
 
 
@@ -113,6 +114,42 @@ def _chain(bound: IntArray, step: int = 1) -> IntArray:
     return np.asarray(np.maximum.accumulate(bound - ramp) + ramp, dtype=np.int64)
 
 
+class _Reads(NamedTuple):
+    """What a window's reads depend on; many foldings of a layer share it."""
+
+    words_per_pixel: int
+    depth: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+    @classmethod
+    def of(cls, window: WindowConfig) -> _Reads:
+        """The part of a configuration that matters."""
+        return cls(*(getattr(window, name) for name in cls._fields))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reads(key: _Reads, frames: int) -> tuple[IntArray, IntArray]:
+    """Last word that each window needs, and the window that frees the slot of each word."""
+    window = WindowConfig(
+        key.height, key.width, key.words_per_pixel, key.kernel, key.stride, key.padding,
+        key.dilation, word=1, lane_bits=1, taps=((),), passes=(), depth=key.depth,
+    )  # fmt: skip
+    words = window.frame_words
+    base = np.repeat(np.arange(frames, dtype=np.int64) * words, window.windows)
+    starts = base + np.tile(window.window_starts, frames)
+    need = base + np.tile(window.window_needs, frames) - 1
+    # A word may enter once the first window that starts late enough is current.
+    slots = np.searchsorted(
+        np.maximum.accumulate(starts), np.arange(frames * words) - window.depth, side="right"
+    )
+    return need, slots
+
+
 class _Stage:
     """A layer's reader: groups start, beats become visible."""
 
@@ -121,13 +158,7 @@ class _Stage:
         window = layer.window
         words, windows = window.frame_words, window.windows
         self.steps, self.passes = window.steps, len(window.passes)
-        base = np.repeat(np.arange(frames, dtype=np.int64) * words, windows)
-        starts = base + np.tile(window.window_starts, frames)
-        self.need = base + np.tile(window.window_needs, frames) - 1
-        # A word may enter once the first window that starts late enough is current.
-        self.slot_window = np.searchsorted(
-            np.maximum.accumulate(starts), np.arange(frames * words) - window.depth, side="right"
-        )
+        self.need, self.slot_window = _reads(_Reads.of(window), frames)
         groups = frames * windows * self.passes
         beats = np.arange(1, groups + 1) * layer.beats - layer.fifo_beats - 1
         self.credit_from = int(np.searchsorted(beats, 0))

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...hw.config import LayerConfig, LinearConfig, PoolConfig
-from ...quant.ir import IntArray
 from .families import Blocks, Ram
 from .requantize import requantizers
 from .shapes import Shape
@@ -19,11 +16,11 @@ STREAM_MARKS = 3
 """Bits of a beat beside its data: first, last, err."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
-    `role` is weight, window, fifo, column or checker; `registered`: a register follows the read;
+    `role` is weight, window, fifo, column, checker or mark; `registered`: a register follows;
     `resets`: that register takes another value than the word now and then; `style`: where the
     circuit wants it, "block", "logic" or "auto".
     """
@@ -38,7 +35,7 @@ class Memory:
     style: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Placed:
     """A memory with its cell (None: logic), cells each, and address multiples."""
 
@@ -62,7 +59,7 @@ class Placed:
         return self.ram.weight * self.cells * self.memory.count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Product:
     """`count` multiplications of operands a and b into `bits` bits."""
 
@@ -100,6 +97,8 @@ def _weights(layer: LinearConfig) -> Iterator[Memory]:
     yield Memory("weight", depth, width, lanes, False, True, style=style)
     if layer.modulus:
         yield Memory("checker", depth, layer.modulus.bit_length() * simd, 1, False, True)
+        if steps > 1:  # where a group begins and ends
+            yield Memory("mark", depth, 1, 2, False, True)
 
 
 def place(layer: LayerConfig, family: Blocks) -> list[Placed]:
@@ -130,6 +129,8 @@ def products(layer: LayerConfig) -> Iterator[Product]:
             yield Product("lane", act, weight, layer.product_bits, lanes * layer.simd)
     if isinstance(layer, LinearConfig | PoolConfig):
         for unit in requantizers(layer):
+            if unit.constant is not None and not unit.constant & (unit.constant - 1):
+                continue  # a shift
             for (a, b), bits in zip(unit.factors, unit.products, strict=True):
                 yield Product("requantize", a, b, bits, 1)
 
@@ -142,10 +143,16 @@ def dsps(found: Iterable[Product], family: Blocks) -> int:
 
 
 def _constant_products(layer: LinearConfig, act: Shape) -> Iterator[Product]:
-    """Products by constants; powers of two are wiring."""
-    copies = [3 if lane in layer.replicated else 1 for lane in range(layer.pe)]
-    values: IntArray = np.repeat(layer.weight.reshape(layer.pe, -1), copies, axis=0)
-    for value in values.ravel().tolist():
-        if value & (value - 1) if value > 0 else value:
+    """Products by constants; powers of two are wiring, lanes share what is equal."""
+    seen = set()
+    for lane, row in enumerate(layer.weight.reshape(layer.pe, -1).tolist()):
+        copies = 3 if lane in layer.replicated else 1
+        for i, value in enumerate(row):
+            if value == 0 or (value > 0 and not value & (value - 1)):
+                continue
+            if copies == 1 and (i, value) in seen:
+                continue
+            if copies == 1:
+                seen.add((i, value))
             bits = max(value.bit_length(), (~value).bit_length()) + 1
-            yield Product("constant", act, (bits, True), act[0] + bits, 1)
+            yield Product("constant", act, (bits, True), act[0] + bits, copies)

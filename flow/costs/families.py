@@ -7,6 +7,7 @@ synthesis scripts; the choice between them follows the pass memory_libmap.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -18,7 +19,7 @@ ROM_BIT_COST = 1 / 16
 MUX_COST, EMULATION_COST = 0.5, 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ram:
     """A memory cell: 2^`abits` units of `widths` bits; `weight` blocks (LUT RAM: LUTs) a cell.
 
@@ -58,7 +59,7 @@ class Ram:
         return best
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dsp:
     """A multiplier block: operand limits, and the least result that mul2dsp gives to a block."""
 
@@ -68,6 +69,7 @@ class Dsp:
     least_bits: int = 2
     least_result: int = 9
 
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 - as above
     def blocks(self, a: tuple[int, bool], b: tuple[int, bool], result: int) -> int:
         """Blocks of one product of operands (bits, signed); 0 where it stays in LUTs."""
         if a[1] != b[1]:  # Amaranth and Yosys give both a sign
@@ -93,13 +95,14 @@ def _slices(bits: int, most: int, headroom: bool) -> list[int]:
     return [most] * count + [bits - count * step]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blocks:
     """Memories (the first of equal cost wins) and multipliers of a family."""
 
     rams: tuple[Ram, ...]
     dsp: Dsp | None
 
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 - families live as long as the module
     def memory(
         self,
         depth: int,
@@ -140,6 +143,6 @@ _ECP5 = Blocks(
         Ram("bram", 14, _NARROW, 128, 1, byte=9, window=7),
         Ram("bram", 14, _WIDE, 128, 1, byte=9, window=7, least_written=36),
     ),
-    Dsp(18, 18),
+    Dsp(18, 18, least_result=1),
 )
 FAMILIES: dict[str, Blocks] = {"ecp5": _ECP5}

@@ -6,11 +6,9 @@ in manifest.json `sites.ff_bits`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import gcd
-
-import numpy as np
 
 from ...hw.config import (
     ADDS_PER_RANK,
@@ -37,8 +35,11 @@ REDUCE_CYCLES = 3
 ALARM_BITS = 2
 """Bits that count the frames an alarm flags."""
 
+WINDOW_REGISTERS, SEQUENCER_REGISTERS, GATHER_REGISTERS = 11, 5, 3
+"""Control registers beside ports, ranks and counts of groups; a checked one has a parity bit."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # thousands a second: freezing would double their time
 class Register:
     """`count` registers of `bits` bits each."""
 
@@ -53,7 +54,7 @@ class Register:
         return self.bits * self.count
 
 
-def ff_bits(found: Iterator[Register]) -> int:
+def ff_bits(found: Iterable[Register]) -> int:
     """Bits of registers."""
     return sum(register.bits * register.count for register in found)
 
@@ -61,8 +62,9 @@ def ff_bits(found: Iterator[Register]) -> int:
 def registers(layer: LayerConfig) -> Iterator[Register]:
     """Every register of a layer's circuit that something reads; no converters."""
     yield from _window(layer.window)
-    if layer.checked:  # parity of buffer, sequencer and FIFO, and the frames to flag
-        yield Register("parity", "checker", 3 + ALARM_BITS)
+    if layer.checked:
+        yield Register("parity", "checker", _parity_bits(layer))
+        yield Register("alarm", "checker", ALARM_BITS)
     match layer:
         case LinearConfig():
             yield from _linear(layer)
@@ -78,7 +80,8 @@ def converter(lanes: int, sink: LayerConfig) -> Iterator[Register]:
     wide = lanes * word // gcd(lanes, word)
     gather, split = wide // lanes, wide // word
     if sink.checked:
-        yield Register("parity", "checker", 1 + ALARM_BITS, (gather > 1) + (split > 1))
+        yield Register("parity", "checker", GATHER_REGISTERS * (gather > 1) + (split > 1))
+        yield Register("alarm", "checker", ALARM_BITS, (gather > 1) + (split > 1))
     if gather > 1:
         yield Register("count", "control", clog2(gather))
         yield Register("marks", "control", 2)
@@ -86,6 +89,22 @@ def converter(lanes: int, sink: LayerConfig) -> Iterator[Register]:
         yield Register("held", "fifo", bits * (gather - 1))
     if split > 1:
         yield Register("index", "control", clog2(split))
+
+
+def _parity_bits(layer: LayerConfig) -> int:
+    """One for each control register, and one for each rank of marks."""
+    window = layer.window
+    passes, ports = len(window.passes), window.ports * (1 + window.padded)
+    delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
+    total = WINDOW_REGISTERS + ports + SEQUENCER_REGISTERS + (delay - 1) + (passes > 1)
+    total += sum(register.count for register in _fifo(layer) if register.role == "control")
+    match layer:
+        case LinearConfig():
+            addressed = not (layer.constant_weights or layer.block_weights)
+            return total + addressed + 3 * (layer.beats > 1) + layer.requantize_cycles
+        case PoolConfig():
+            return total + layer.requantize_cycles
+    return total + 1  # ArgMax counts elements
 
 
 def _window(window: WindowConfig) -> Iterator[Register]:
@@ -122,12 +141,16 @@ def _sequencer(
     yield Register("done", "control", 4)
 
 
-def _fifo(layer: LayerConfig, groups: int) -> Iterator[Register]:
+def _fifo(layer: LayerConfig) -> Iterator[Register]:
     bits = clog2(layer.fifo_beats) + 1
-    yield Register("pointer", "control", bits, 3 if groups else 2)
-    if groups:
-        yield Register("verdicts", "checker", 1 << clog2(groups))
-        yield Register("verdict_pointer", "control", clog2(groups), 2)
+    if not isinstance(layer, LinearConfig) or not layer.modulus:
+        yield Register("pointer", "control", bits, 2)
+        return
+    groups = layer.fifo_beats // layer.beats
+    yield Register("pointer", "control", bits, 3)
+    yield Register("recent", "control", 1, max(0, layer.verdict_cycles - 1))
+    yield Register("verdicts", "checker", 1 << clog2(groups))
+    yield Register("verdict_pointer", "control", clog2(groups), 2)
 
 
 def _requantizer(unit: Requantizer) -> Iterator[Register]:
@@ -158,7 +181,7 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
         ranks = 2 if layer.block_weights else 1
         yield Register("weight", "weight", layer.weight_bits * simd, lanes * ranks)
     yield Register("product", "product", layer.product_bits, lanes * simd)
-    for bits in tree_sums(simd, layer.product_bits, layer.acc_bits, ADDS_PER_RANK):
+    for bits in tree_sums([layer.product_bits] * simd, layer.acc_bits, ADDS_PER_RANK):
         yield Register("sum", "product", bits, lanes)
     yield Register("acc", "accumulator", layer.acc_bits, lanes)
     if layer.beats > 1:
@@ -166,14 +189,12 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
         yield Register("left", "control", layer.beats + 3)
         if indexed or layer.checked:
             yield Register("index", "control", clog2(passes * layer.beats))
-    yield from _fifo(layer, layer.fifo_beats // layer.beats if layer.modulus else 0)
+    yield from _fifo(layer)
     if layer.modulus:
         yield from _checksum(layer)
     for unit in units:
         yield from _requantizer(unit)
     yield Register("late", "control", late)
-    if layer.checked and (addressed or layer.beats > 1 or late):
-        yield Register("parity", "checker", 1)
 
 
 def _checksum(layer: LinearConfig) -> Iterator[Register]:
@@ -212,30 +233,19 @@ def _pool(layer: PoolConfig) -> Iterator[Register]:
         yield from _requantizer(unit)
     if units:
         yield Register("late", "control", 4 * layer.requantize_cycles)
-        yield Register("parity", "checker", int(layer.checked))
-    yield from _fifo(layer, 0)
+    yield from _fifo(layer)
 
 
 def _argmax(layer: ArgMaxConfig) -> Iterator[Register]:
     yield from _sequencer(layer, REDUCE_CYCLES, counted=False, addressed=False)
     yield Register("best", "accumulator", layer.in_bits + layer.out_bits)
     yield Register("count", "control", layer.out_bits)
-    yield Register("parity", "checker", int(layer.checked))
-    yield from _fifo(layer, 0)
+    yield from _fifo(layer)
 
 
 def by_role(layer: LayerConfig) -> dict[str, int]:
-    """Bits of a layer's registers by role.
-
-    Raises KeyError never: roles without a register are missing.
-    """
+    """Bits of a layer's registers by role; roles without a register are missing."""
     found: dict[str, int] = {}
     for register in registers(layer):
         found[register.role] = found.get(register.role, 0) + register.total
     return found
-
-
-def weight_columns(layer: LinearConfig) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Each lane's ROM as a matrix: shape (pe, words, simd)."""
-    passes, pe, steps, simd = layer.weight.shape
-    return layer.weight.transpose(1, 0, 2, 3).reshape(pe, passes * steps, simd)

@@ -25,8 +25,9 @@ from ...hw.config import (
     clog2,
 )
 from .blocks import Placed, products
+from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import Blocks
-from .ffs import registers
+from .ffs import Register
 from .mapped import distinct_columns, distinct_weights
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
@@ -34,8 +35,6 @@ from .shapes import tree_sums
 __all__ = ["Model", "features", "model"]
 
 TABLES = Path(__file__).parent / "tables"
-LUT_ENTRIES = 16
-"""Entries of a one-bit table that one LUT with four inputs holds."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,25 @@ def model(family: str) -> Model | None:
 
 
 def features(
-    layer: LayerConfig, placed: Sequence[Placed], lanes: int, family: Blocks
+    layer: LayerConfig,
+    held: Sequence[Register],
+    placed: Sequence[Placed],
+    lanes: int,
+    family: Blocks,
 ) -> dict[str, float]:
-    """Amounts of logic in a layer and in the converters before it, whose source has `lanes`."""
+    """Amounts of logic in a layer and in the converters before it, whose source has `lanes`.
+
+    `held` are the layer's registers, `placed` its memories.
+    """
     found: dict[str, float] = {"layer": 1.0}
     _add(found, _window(layer, placed))
     _add(found, _converter(layer, lanes))
-    _add(found, _control(layer))
+    _add(found, _control(layer, held))
     match layer:
         case LinearConfig():
             _add(found, _linear(layer, placed, family))
             if layer.modulus:
-                _add(found, _checksum(layer))
+                _add(found, _checksum(layer, placed))
         case PoolConfig():
             bits = layer.acc_bits if layer.average else 2 * layer.window.lane_bits
             found["pool_bits"] = layer.out_lanes * bits
@@ -94,22 +100,19 @@ def _add(found: dict[str, float], more: Iterable[tuple[str, float]]) -> None:
         found[name] = found.get(name, 0.0) + amount
 
 
-def _rom(entries: int, columns: int) -> float:
-    """LUTs of a table in logic, free multiplexers: a function of n inputs takes 2^n / 16."""
-    return columns * (entries / LUT_ENTRIES if entries > LUT_ENTRIES else min(1, entries - 1))
-
-
 def _window(layer: LayerConfig, placed: Sequence[Placed]) -> Iterable[tuple[str, float]]:
     window = layer.window
     address = clog2(window.depth)
     yield "position_bits", window.index_bits
     yield "address_bits", window.ports * address
-    yield "offset_rom", _rom(window.steps, window.ports * address)
-    yield "offset_rom", _rom(len(window.passes), address)
+    for port in range(window.ports):
+        offsets = tuple(window.offset(step[port]) % window.depth for step in window.taps)
+        yield "offset_rom", column_luts(offsets)
+    yield "offset_rom", column_luts(window.passes)
     if window.padded:
         yield "padding_bits", window.ports * (window.word * window.lane_bits + 2)
-        yield "offset_rom", _rom(window.out_size[0], window.kernel[0])
-        yield "offset_rom", _rom(window.out_size[1], window.kernel[1])
+        yield "inside_rom", rom_luts(window.out_size[0], window.kernel[0])
+        yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1])
     for one in placed:
         memory = one.memory
         if not memory.written:
@@ -132,8 +135,8 @@ def _converter(layer: LayerConfig, lanes: int) -> Iterable[tuple[str, float]]:
         yield "split_bits", wide * bits
 
 
-def _control(layer: LayerConfig) -> Iterable[tuple[str, float]]:
-    bits = sum(r.total for r in registers(layer) if r.role == "control")
+def _control(layer: LayerConfig, found: Iterable[Register]) -> Iterable[tuple[str, float]]:
+    bits = sum(r.total for r in found if r.role == "control")
     yield "control_bits", bits
     yield "parity_bits", bits * layer.checked
 
@@ -146,17 +149,20 @@ def _linear(
     if layer.constant_weights:
         yield from _constant_products(layer, family)
     elif layer.multiplier == "lut" or family.dsp is None:
-        yield "multiplier_bits", lanes * simd * layer.act_bits * layer.weight_bits
+        moving, fixed = _multiplier_bits(layer)
+        yield "multiplier_bits", layer.act_bits * moving
+        yield "fixed_bits", layer.act_bits * fixed
+        yield "multiplier_rows", max(0, moving - lanes * simd) * layer.weight_bits
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
-        yield "weight_rom", _rom(passes * steps, distinct_weights(layer))
-    sums = tree_sums(simd, layer.product_bits, layer.acc_bits, ADDS_PER_RANK)
+        yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer))
+    sums = tree_sums([layer.product_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
     yield "sum_bits", lanes * sum(sums)
     extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
     yield "compress_bits", lanes * max(0, extra) * layer.product_bits
     yield "acc_bits", lanes * layer.acc_bits
     if (layer.bias != layer.bias[0]).any():
-        yield "bias_rom", _rom(passes, lanes * layer.acc_bits)
+        yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
     yield "voter_bits", len(layer.replicated) * layer.acc_bits
 
@@ -169,30 +175,40 @@ def _constant_products(layer: LinearConfig, family: Blocks) -> Iterable[tuple[st
                 yield "multiplier_bits", product.count * product.a[0] * product.b[0]
 
 
-def _checksum(layer: LinearConfig) -> Iterable[tuple[str, float]]:
+def _multiplier_bits(layer: LinearConfig) -> tuple[int, int]:
+    """Weight bits of all multipliers that change from step to step, and that are always one."""
+    passes, pe, steps, simd = layer.weight.shape
+    rows = layer.weight.transpose(0, 2, 1, 3).reshape(passes * steps, pe * simd)
+    columns = bits_of(rows, layer.weight_bits)
+    copies = np.array([3 if lane in layer.replicated else 1 for lane in range(pe)])
+    moving, ones = (
+        (bits.reshape(pe, -1).sum(axis=1) * copies).sum()
+        for bits in (changing(columns), columns.all(axis=0).astype(np.int64))
+    )
+    return int(moving), int(ones)
+
+
+def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> Iterable[tuple[str, float]]:
     assert layer.modulus is not None
     r = layer.modulus.bit_length()
     passes, _, steps, simd = layer.weight.shape
-    yield "checksum", 1
-    yield "residue_bits", simd * layer.act_bits + layer.out_lanes * layer.acc_bits
-    yield "residue_sums", (2 * simd + layer.out_lanes + 2) * r
-    yield "residue_products", simd * r * r
-    yield "checksum_rom", _rom(passes * steps, r * simd + 2)
+    row = layer.weight.sum(axis=1).reshape(-1, simd) % layer.modulus
+    columns = bits_of(row, r)
+    act = r if layer.act_signed else min(r, layer.act_bits)
+    yield "checksum", r
+    yield "residue_bits", simd * max(0, layer.act_bits - r * (not layer.act_signed))
+    yield "drained_bits", layer.out_lanes * layer.acc_bits
+    yield "residue_sums", (simd + layer.out_lanes + 2) * r
+    yield "residue_products", act * int(changing(columns).sum())
+    if not any(one.brams for one in placed if one.memory.role == "checker"):
+        yield "weight_rom", rom_luts(passes * steps, distinct(columns))
 
 
-def _requantizers(units: Sequence[Requantizer]) -> Iterable[tuple[str, float]]:
+def _requantizers(units: tuple[Requantizer, ...]) -> Iterable[tuple[str, float]]:
     for unit in units:
         yield "round_bits", sum(unit.products) if len(unit.products) > 1 else 0
         width = max(unit.products, default=unit.acc_bits)
         yield "scale_bits", max(1, width - unit.shift)
         yield "clamp_bits", unit.out_bits
     if units:
-        yield "column_rom", _rom(units[0].entries, distinct_columns(units))
-
-
-def as_matrix(
-    rows: Sequence[Mapping[str, float]],
-) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """Feature names in order, and the amounts as a matrix (designs, features)."""
-    names = sorted({name for row in rows for name in row})
-    return names, np.array([[row.get(name, 0.0) for name in names] for row in rows])
+        yield "column_rom", rom_luts(units[0].entries, distinct_columns(units))

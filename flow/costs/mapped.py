@@ -7,13 +7,24 @@ circuit's memory does. What is not modelled shows as the error that docs/estimat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from ...hw.config import ADDS_PER_RANK, ArgMaxConfig, LayerConfig, LinearConfig, PoolConfig, clog2
+from ...hw.config import (
+    ADDS_PER_RANK,
+    ArgMaxConfig,
+    LayerConfig,
+    LinearConfig,
+    PoolConfig,
+    clog2,
+    multiplies_by_one,
+)
 from ...quant.ir import IntArray
 from .blocks import Placed
+from .columns import bits_of, distinct
+from .families import Blocks
 from .ffs import REDUCE_CYCLES
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums, vector
@@ -21,7 +32,7 @@ from .shapes import tree_sums, vector
 __all__ = ["added", "distinct_columns", "distinct_weights"]
 
 
-def added(layer: LayerConfig, placed: Sequence[Placed], *, first: bool) -> int:
+def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first: bool) -> int:
     """Flip-flops of the mapped netlist less the register bits of the Verilog, mostly negative.
 
     `first`: nothing flags frames before this layer.
@@ -31,8 +42,8 @@ def added(layer: LayerConfig, placed: Sequence[Placed], *, first: bool) -> int:
         total -= _unflagged(layer)
     if isinstance(layer, LinearConfig):
         total += _lanes(layer, placed)
-        if layer.modulus:  # its step marks repeat the sequencer's
-            total -= layer.lane_cycles - 1
+        total -= _dropped(layer)
+        total += _checksum(layer, placed)
     if isinstance(layer, LinearConfig | PoolConfig):
         total += _requantizers(requantizers(layer), placed)
     return total
@@ -49,18 +60,17 @@ def _memories(layer: LayerConfig, placed: Sequence[Placed]) -> int:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
             total += (1 - memory.width) * memory.count
+        elif memory.role in ("checker", "mark") and one.brams:
+            total -= memory.width * memory.count
     return total
 
 
 def _window(layer: LayerConfig) -> int:
     """Counters that never move, read addresses and padding marks that are equal or constant."""
     window = layer.window
-    rows, columns = window.out_size
-    total = -(rows == 1) - (columns == 1)
-    if window.steps == 1:
-        total -= 1
-    if len(window.passes) == 1:
-        total -= 1
+    still = [*window.out_size, window.steps, len(window.passes)].count(1)
+    copies = 2 if layer.checked else 1  # with its parity
+    total = -copies * still
     tables = [
         np.array([window.offset(step[port]) % window.depth for step in window.taps])
         for port in range(window.ports)
@@ -70,7 +80,7 @@ def _window(layer: LayerConfig) -> int:
     if window.padded:
         marks = {tuple(step[port][:2] for step in window.taps) for port in range(window.ports)}
         inside = [all(_always_inside(layer, *tap) for tap in mark) for mark in marks]
-        total -= window.ports - len(marks) + sum(inside)
+        total -= copies * (window.ports - len(marks) + sum(inside))
     return total
 
 
@@ -93,7 +103,7 @@ def _unflagged(layer: LayerConfig) -> int:
     """Registers of the error mark that travels with a frame."""
     delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
     late = 0 if isinstance(layer, ArgMaxConfig) else getattr(layer, "requantize_cycles", 0)
-    return 2 + delay + late + (layer.beats > 1)
+    return 2 * (1 + layer.checked) + delay + late + (layer.beats > 1)
 
 
 def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
@@ -101,10 +111,12 @@ def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
     if layer.constant_weights:
         return _unrolled(layer)
     total = 0
-    if not layer.act_signed:  # a product of unsigned and signed needs no bit more
+    if layer.multiplier == "lut":
+        total -= 0 if layer.act_signed else lanes
+    elif not layer.act_signed:  # a product of unsigned and signed needs no bit more
         bits = layer.product_bits - 1
         before, after = (
-            n * layer.simd + sum(tree_sums(layer.simd, n, layer.acc_bits, ADDS_PER_RANK))
+            n * layer.simd + sum(tree_sums([n] * layer.simd, layer.acc_bits, ADDS_PER_RANK))
             for n in (layer.product_bits, bits)
         )
         total -= (before - after) * lanes
@@ -116,47 +128,62 @@ def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
     return total - ranks * (whole - distinct_weights(layer))
 
 
-def distinct_weights(layer: LinearConfig) -> int:
-    """Bit columns of the lanes' tables that differ; replicas are not compared with each other."""
-    _, pe, _, simd = layer.weight.shape
-    rows = layer.weight.transpose(0, 2, 1, 3).reshape(-1, pe, simd)
-    bits = (rows[..., None] >> np.arange(layer.weight_bits)) & 1  # (words, pe, simd, bits)
-    plain = [lane for lane in range(pe) if lane not in layer.replicated]
-    total = _distinct(bits[:, plain].reshape(len(bits), -1))
-    for lane in layer.replicated:
-        total += 3 * _distinct(bits[:, lane].reshape(len(bits), -1))
+def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> int:
+    """Marks that repeat the sequencer's, equal columns of the row, residues of few bits."""
+    if not layer.modulus:
+        return 0
+    total, r = -(layer.lane_cycles - 1), layer.modulus.bit_length()
+    passes, _, steps, simd = layer.weight.shape
+    row = layer.weight.sum(axis=1).reshape(-1, simd) % layer.modulus
+    if not layer.act_signed:
+        total -= max(0, r - layer.act_bits) * simd
+    if passes * steps > 1 and not any(one.brams for one in placed if one.memory.role == "checker"):
+        total += distinct(bits_of(row, r)) - r * simd
     return total
 
 
-def _distinct(columns: IntArray) -> int:
-    """Columns of a 0/1 matrix (words, columns) that are neither constant nor equal to another."""
-    if not columns.size:
+def _dropped(layer: LinearConfig) -> int:
+    """Bits of waiting results that lie below the rounding and that no checksum reads."""
+    kind = layer.requantize
+    if kind is None or layer.beats == 1 or layer.modulus or not multiplies_by_one(kind):
         return 0
-    packed = np.packbits(columns.astype(np.uint8), axis=0).T.copy()
-    found = {row.tobytes() for row in packed}
-    ones = np.packbits(np.ones(len(columns), dtype=np.uint8)).tobytes()
-    return len(found - {ones, bytes(len(ones))})
+    return layer.pe * max(0, int(kind.shift[0]) - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def distinct_weights(layer: LinearConfig) -> int:
+    """Bit columns of the lanes' tables that differ; replicas are not compared with each other."""
+    pe, simd = layer.pe, layer.simd
+    rows = layer.weight.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
+    bits = bits_of(rows, layer.weight_bits).reshape(len(rows), pe, -1)
+    plain = [lane for lane in range(pe) if lane not in layer.replicated]
+    total = distinct(bits[:, plain].reshape(len(bits), -1))
+    for lane in layer.replicated:
+        total += 3 * distinct(bits[:, lane])
+    return total
 
 
 def _unrolled(layer: LinearConfig) -> int:
     """Products by constants: as wide as their values, without the zeros of powers of two."""
-    low, high = (-(1 << (layer.act_bits - 1)), (1 << (layer.act_bits - 1)) - 1)
-    if not layer.act_signed:
-        low, high = 0, (1 << layer.act_bits) - 1
+    low, high = 0, (1 << layer.act_bits) - 1
+    if layer.act_signed:
+        low, high = -(1 << (layer.act_bits - 1)), (1 << (layer.act_bits - 1)) - 1
+    whole = tree_sums([layer.product_bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
     total, seen = 0, set()
     for lane, row in enumerate(layer.weight.reshape(layer.pe, -1).tolist()):
         copies = 3 if lane in layer.replicated else 1
-        for i, value in enumerate(row):
-            ends = sorted((value * low, value * high))
-            bits = vector(*ends)[0] - max(0, (value & -value).bit_length() - 1)
-            if value == 0 or (copies == 1 and (i, value) in seen):
-                bits = 0
-            seen |= {(i, value)} if copies == 1 else set()
-            total += copies * (bits - layer.product_bits)
+        widths = [vector(*sorted((value * low, value * high)))[0] for value in row]
+        sums = tree_sums(widths, layer.acc_bits, ADDS_PER_RANK)
+        total += copies * (sum(sums) - sum(whole) - layer.product_bits * layer.simd)
+        for i, (value, width) in enumerate(zip(row, widths, strict=True)):
+            if value and (copies > 1 or (i, value) not in seen):
+                total += copies * (width - (value & -value).bit_length() + 1)
+            if copies == 1:
+                seen.add((i, value))
     return total
 
 
-def _requantizers(units: Sequence[Requantizer], placed: Sequence[Placed]) -> int:
+def _requantizers(units: tuple[Requantizer, ...], placed: Sequence[Placed]) -> int:
     if not units:
         return 0
     total = -sum(sum(unit.columns) for unit in units)
@@ -171,14 +198,15 @@ def _requantizers(units: Sequence[Requantizer], placed: Sequence[Placed]) -> int
     return total
 
 
-def distinct_columns(units: Sequence[Requantizer]) -> int:
+@functools.lru_cache(maxsize=64)
+def distinct_columns(units: tuple[Requantizer, ...]) -> int:
     """Bit columns of the lanes' tables that differ."""
     columns = [
-        (table >> np.arange(bits)[:, None]) & 1
+        bits_of(table[:, None], bits)
         for unit in units
         for table, bits in zip(unit.tables, unit.columns, strict=True)
     ]
-    return _distinct(np.concatenate(columns).T) if columns else 0
+    return distinct(np.concatenate(columns, axis=1)) if columns else 0
 
 
 def _total_bits(unit: Requantizer) -> int:

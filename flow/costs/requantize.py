@@ -18,13 +18,13 @@ SPLIT_BITS = 17
 """Low bits of a wide accumulator that go to a multiplier of their own, as in `hw.requantize`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Requantizer:
     """One lane's requantiser.
 
     `columns` are the widths of its registered tables and `tables` their entries, `factors` the
     operands of its products; `products`, `total`, `q` and `bound` (0: none) are register widths,
-    `limits` the clamp.
+    `limits` the clamp, `constant` the multiplier where it is one number.
     """
 
     columns: tuple[int, ...]
@@ -39,6 +39,7 @@ class Requantizer:
     acc_bits: int
     tables: tuple[IntArray, ...]
     limits: tuple[int, int]
+    constant: int | None
 
     @property
     def entries(self) -> int:
@@ -73,10 +74,13 @@ def _unit(kind: Requantize, channels: Sequence[int], acc_bits: int) -> Requantiz
     factors: list[tuple[Shape, Shape]] = []
     acc: Shape = (acc_bits, True)
     tables: list[IntArray] = []
+    constant: int | None = None
     if multiplies_by_one(kind):
         total, cycles = add(acc, rounding), 2
     else:
         factor = _column(kind.multiplier << (shift - kind.shift), channels, tables)
+        if not tables:
+            constant = int((kind.multiplier << (shift - kind.shift))[channels[0] % len(kind.shift)])
         factors = [(acc, factor)]
         if acc_bits > SPLIT_BITS + 1:
             low, high = (SPLIT_BITS, False), (acc_bits - SPLIT_BITS, True)
@@ -102,6 +106,7 @@ def _unit(kind: Requantize, channels: Sequence[int], acc_bits: int) -> Requantiz
         acc_bits=acc_bits,
         tables=tuple(tables),
         limits=kind.limits,
+        constant=constant,
     )
 
 

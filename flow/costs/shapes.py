@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...quant.ir import IntArray
+from collections.abc import Sequence
 
 __all__ = ["Shape", "add", "const", "multiply", "shift_left", "tree_sums", "vector"]
 
@@ -45,26 +45,22 @@ def shift_left(a: Shape, amount: int) -> Shape:
     return a[0] + (1 << const(amount)[0]) - 1, a[1]
 
 
-def tree_sums(terms: int, bits: int, most: int, arity: int) -> list[int]:
-    """Widths of the registers of an adder tree over `terms` signed values of `bits` bits.
+def tree_sums(widths: Sequence[int], most: int, arity: int) -> list[int]:
+    """Widths of the registers of an adder tree over signed values; width 0 is a constant 0.
 
-    >>> tree_sums(5, 17, 40, 4)
+    >>> tree_sums([17] * 5, 40, 4)
     [20, 17, 21]
     """
-    widths, found = [bits] * terms, []
-    while len(widths) > 1:
-        sums = []
-        for i in range(0, len(widths), arity):
-            group = widths[i : i + arity]
-            total = group[0]
-            for other in group[1:]:
-                total = max(total, other) + 1
-            sums.append(min(most, total))
-        found += sums
-        widths = sums
+    terms, found = list(widths), []
+    while len(terms) > 1:
+        terms = [min(most, _sum(terms[i : i + arity])) for i in range(0, len(terms), arity)]
+        found += terms
     return found
 
 
-def constant(values: IntArray) -> bool:
-    """Whether a vector holds one value only."""
-    return bool((values == values[0]).all())
+def _sum(widths: Sequence[int]) -> int:
+    """Width of a sum from left to right: one bit more than the wider term each time."""
+    total = 0
+    for width in widths:
+        total = max(total, width) + 1 if total and width else total + width
+    return total

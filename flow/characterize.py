@@ -1,0 +1,173 @@
+"""Synthesise a sample of designs and fit the LUT model to it; run by hand, it takes an hour.
+
+    python -m tercet.flow.characterize measure OUT.jsonl --target T --designs FIRST LAST
+    python -m tercet.flow.characterize fit OUT.jsonl [--write]
+
+`measure` appends one JSON line a design and goes on where it stopped. Designs are drawn from their
+number alone, so the file holds no networks. `fit` prints the errors, those of LUTs on designs that
+the fit did not see, and with --write replaces the family's table in `flow/costs/tables`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hw.config import LayerConfig
+from . import targets
+from .costs import blocks, ffs, luts, mapped
+from .costs.families import FAMILIES
+from .costs.fit import Equations, cross_validate, solve
+from .costs.sample import sample
+
+__all__ = ["main", "measure"]
+
+FOLDS = 8
+"""Parts of the designs, each predicted by a fit to the others."""
+
+
+def measure(seed: int, target: targets.Target) -> dict[str, Any]:
+    """Synthesise the sample of this number: {design, target, pyosys, rtl_ffs, luts, ..., layers}.
+
+    `layers` holds the same counts by layer, as far as the names of the mapped cells tell: Yosys
+    names a cell after the net that it drives. A converter counts to the layer behind it.
+    """
+    from ..sim import sites
+    from .emit import TOP, emit
+    from .netlist import Netlist
+    from .synth import synthesize
+
+    layers = sample(seed)
+    with tempfile.TemporaryDirectory(prefix="tercet-characterize-") as folder:
+        work = Path(folder)
+        verilog = emit(layers, work)
+        rtl = sum(register.width for register in sites.enumerate(verilog, TOP))
+        found = synthesize(verilog, TOP, target, workdir=work / "synth")
+        cells = Netlist.load(Path(found["netlist"]), TOP).cells
+    by_layer = {layer.name: Counter[str]() for layer in layers}
+    for cell in cells:
+        name = re.sub(r"^to_(.*)_(gather|split)$", r"\1", cell.name.split(".")[0])
+        if name in by_layer:
+            by_layer[name][cell.type] += 1
+    head = {"design": seed, "target": target.name, "pyosys": version("pyosys"), "rtl_ffs": rtl}
+    counts = {key: found[key] for key in ("luts", "ffs", "dsps", "brams", "cells", "seconds")}
+    split = {
+        name: {**target.family.count(count), "cells": count} for name, count in by_layer.items()
+    }
+    return head | counts | {"layers": split}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The measured designs of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _measure(args: argparse.Namespace) -> None:
+    target = targets.find(args.target)
+    known = {(r["design"], r["target"]) for r in _records(args.file)}
+    for seed in range(*args.designs):
+        if (seed, target.name) in known:
+            continue
+        record = measure(seed, target)
+        with args.file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{seed}: {record['luts']} LUTs in {record['seconds']:.0f} s", file=sys.stderr)
+
+
+def fit(path: Path) -> dict[str, Any]:
+    """The table of a family from its measured designs: prices, tools and errors."""
+    found = _records(path)
+    target = targets.find(found[0]["target"])
+    family = target.family
+    equations, totals, wrong = Equations(), [], []
+    for record in found:
+        layers = sample(record["design"])
+        exact, registers = _equations(record, layers, family.name, equations)
+        totals.append((record["luts"], exact))
+        wrong.append(abs(registers - record["ffs"]) / record["ffs"])
+    predicted = cross_validate(equations, FOLDS)
+    errors = np.array(
+        [
+            (predicted[index] + exact - measured) / measured
+            for index, (measured, exact) in enumerate(totals)
+        ]
+    )
+    return {
+        "family": family.name,
+        "target": target.name,
+        "tools": f"pyosys {found[0]['pyosys']}",
+        "command": f"python -m tercet.flow.characterize fit {path.name} --write",
+        "luts_are": family.lut_metric,
+        "designs": len(found),
+        "errors": {
+            "luts": round(float(np.abs(errors).mean()), 4),
+            "median": round(float(np.median(np.abs(errors))), 4),
+            "worst": round(float(np.abs(errors).max()), 4),
+            "ffs": round(float(np.mean(wrong)), 4),
+        },
+        "prices": solve(equations),
+    }
+
+
+def _equations(
+    record: dict[str, Any],
+    layers: tuple[LayerConfig, ...],
+    family_name: str,
+    equations: Equations,
+) -> tuple[float, int]:
+    """Add one equation a layer; (LUTs that hold words, flip-flops as estimated) of the design."""
+    family = FAMILIES[family_name]
+    lanes, exact, registers = layers[0].window.word, 0.0, 0
+    # Logic of the streams between layers is named after ports of the design: all layers share it.
+    shared = record["luts"] - sum(part["luts"] for part in record["layers"].values())
+    for index, layer in enumerate(layers):
+        placed = blocks.place(layer, family)
+        held = sum(one.lutrams for one in placed)
+        measured = record["layers"][layer.name]["luts"] + shared / len(layers)
+        found = tuple(ffs.registers(layer))
+        amounts = luts.features(layer, found, placed, lanes, family)
+        equations.add(record["design"], amounts, measured - held, measured)
+        registers += ffs.ff_bits(found) + ffs.ff_bits(ffs.converter(lanes, layer))
+        registers += mapped.added(layer, placed, family, first=index == 0)
+        lanes, exact = layer.out_lanes, exact + held
+    return exact, registers
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m tercet.flow.characterize`."""
+    parser = argparse.ArgumentParser(description="Fit the LUT model to synthesised designs.")
+    commands = parser.add_subparsers(required=True, metavar="measure|fit")
+    command = commands.add_parser("measure", help="synthesise designs, one JSON line each")
+    command.add_argument("file", type=Path)
+    command.add_argument("--target", default=targets.DEFAULT)
+    command.add_argument("--designs", type=int, nargs=2, default=(0, 100), metavar=("FIRST", "END"))
+    command.set_defaults(run=_measure)
+    command = commands.add_parser("fit", help="prices from measured designs")
+    command.add_argument("file", type=Path)
+    command.add_argument("--write", action="store_true", help="replace the family's table")
+    command.set_defaults(run=_fit)
+    args = parser.parse_args(argv)
+    args.run(args)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    table = fit(args.file)
+    text = json.dumps(table, indent=1) + "\n"
+    print(text, end="")
+    if args.write:
+        luts.TABLES.mkdir(exist_ok=True)
+        (luts.TABLES / f"{table['family']}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Small random networks to synthesise, each drawn from its number alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...hw.config import MODULI, LayerConfig
+from ...hw.configure import Fold, Protection, configure
+from ...quant.ir import (
+    ArgMax,
+    AvgPool,
+    Conv2d,
+    Dense,
+    Flatten,
+    Graph,
+    MaxPool,
+    Node,
+    Requantize,
+    TensorType,
+)
+
+__all__ = ["Sample", "sample"]
+
+MOST_MULTIPLIERS = 24
+"""Multipliers of a sampled layer: synthesis of a design stays below a minute."""
+
+
+class Sample:
+    """A small random network with its folding and protection, drawn from `seed`.
+
+    Attributes: `graph`, `folding`, `protection`; `layers`, the configured circuits.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.folding: dict[str, Fold] = {}
+        self.protection: dict[str, Protection] = {}
+        self._nodes: list[Node] = []
+        self._modulus = int(self.rng.choice(MODULI)) if self.rng.random() < 0.4 else None
+        checked = self._modulus is not None and self.rng.random() < 0.75
+        self._control = "parity" if checked else "none"
+        self._weight_bits = int(self.rng.choice([3, 4, 8, 8, 8]))
+        self._multiplier = str(self.rng.choice(["dsp", "dsp", "lut"]))
+        edge = int(self.rng.integers(4, 12))
+        kind = TensorType(int(self.rng.choice([4, 8, 8])), bool(self.rng.integers(2)))
+        self._bits = kind.bits
+        start = (edge, edge, int(self.rng.choice([1, 2, 3, 4, 8])))
+        self._shape, self._last = start, "x"
+        for index in range(int(self.rng.integers(1, 5))):
+            self._image_layer(index)
+        if self.rng.random() < 0.7:
+            self._dense()
+        self.graph = Graph("sample", "x", start, kind, tuple(self._nodes), self._last)
+
+    @property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        """The circuits' configuration."""
+        return configure(self.graph, self.folding, self.protection)
+
+    def _divisor(self, n: int, most: int) -> int:
+        return int(self.rng.choice([d for d in range(1, n + 1) if n % d == 0 and d <= most]))
+
+    def _requantize(self, channels: int, acc_bits: int) -> Requantize:
+        """Scales that fill the output type and saturate now and then."""
+        count = channels if self.rng.random() < 0.7 else 1
+        out = TensorType(int(self.rng.choice([4, 8, 8, 8])), bool(self.rng.integers(2)))
+        low = 0 if self.rng.random() < 0.7 else out.lo
+        drop = max(0, acc_bits - out.bits - int(self.rng.integers(0, 3)))
+        if self.rng.random() < 0.25:
+            shift = np.full(count, drop)
+            return Requantize(np.ones(count, dtype=np.int64), shift, out, lo=low)
+        multiplier = self.rng.integers(1 << 15, 1 << 16, count)
+        shift = drop + 15 + self.rng.integers(0, 3, count)
+        return Requantize(multiplier, shift, out, lo=low)
+
+    def _weights(self, *shape: int) -> Any:
+        most = (1 << (self._weight_bits - 1)) - 1
+        values = self.rng.normal(0, 0.35, shape) * most
+        return np.clip(np.rint(values), -most, most).astype(np.int64)
+
+    def _guard(self, name: str, channels: int) -> None:
+        chosen = self.rng.choice(channels, max(1, channels // 4), replace=False)
+        neurons = tuple(chosen.tolist()) if self.rng.random() < 0.2 else ()
+        self.protection[name] = Protection(self._modulus, neurons, self._control)
+
+    def _image_layer(self, index: int) -> None:
+        kind = str(self.rng.choice(["conv", "conv", "conv", "max", "avg"]))
+        height, width, channels = self._shape
+        name, most = f"{kind}{index}", min(height, width)
+        size = int(self.rng.integers(1, min(most, 4) + 1)) if kind == "conv" else min(2, most)
+        stride = int(self.rng.choice([1, 1, 2])) if kind == "conv" else size
+        pad = size // 2 if kind == "conv" and self.rng.random() < 0.6 else 0
+        common: Any = {"name": name, "inputs": (self._last,), "stride": (stride, stride)}
+        common["padding"] = (pad,) * 4
+        if kind == "conv":
+            channels = self._convolution(common, size)
+        else:
+            self.folding[name] = Fold(self._divisor(channels, 4))
+            self.protection[name] = Protection(control=self._control)
+            node: Any = MaxPool(kernel=(size, size), **common)
+            if kind == "avg":
+                table = self._requantize(1, self._bits + 2)
+                self._bits = table.out.bits
+                node = AvgPool(kernel=(size, size), requantize=table, **common)
+            self._nodes.append(node)
+        edges = ((edge + 2 * pad - size) // stride + 1 for edge in (height, width))
+        self._shape, self._last = (*edges, channels), name  # type: ignore[assignment]
+
+    def _convolution(self, common: Any, size: int) -> int:
+        inputs, name = self._shape[2], common["name"]
+        depthwise = self.rng.random() < 0.15
+        groups = inputs if depthwise else 1
+        channels = inputs if depthwise else int(self.rng.choice([2, 4, 6, 8, 16]))
+        weight = self._weights(channels, size, size, inputs // groups)
+        bias = self.rng.integers(-2000, 2000, channels)
+        reach = int(np.abs(weight.reshape(channels, -1)).sum(axis=1).max())
+        table = self._requantize(channels, self._bits + reach.bit_length())
+        self._bits = table.out.bits
+        self._nodes.append(
+            Conv2d(
+                weight=weight, bias=bias, groups=groups, requantize=table,
+                weight_bits=self._weight_bits, **common,
+            )
+        )  # fmt: skip
+        self._fold(name, channels // groups, weight[0].size)
+        self._guard(name, channels)
+        return channels
+
+    def _dense(self) -> None:
+        inputs = int(np.prod(self._shape))
+        outputs = int(self.rng.choice([2, 4, 8, 10, 10]))
+        weight = self._weights(outputs, inputs)
+        bias = self.rng.integers(-2000, 2000, outputs)
+        self._nodes.append(Flatten(name="flat", inputs=(self._last,)))
+        self._nodes.append(
+            Dense(
+                name="fc", inputs=("flat",), weight=weight, bias=bias, weight_bits=self._weight_bits
+            )
+        )
+        self._fold("fc", outputs, inputs)
+        self._guard("fc", outputs)
+        self._last = "fc"
+        if self.rng.random() < 0.3:
+            self.protection["top1"] = Protection(control=self._control)
+            self._nodes.append(ArgMax(name="top1", inputs=("fc",)))
+            self._last = "top1"
+
+    def _fold(self, name: str, outputs: int, inner: int) -> None:
+        pe = self._divisor(outputs, 8)
+        simd = self._divisor(inner, MOST_MULTIPLIERS // pe)
+        self.folding[name] = Fold(pe, simd, self._multiplier)
+
+
+def sample(seed: int) -> tuple[LayerConfig, ...]:
+    """Circuits of a random network."""
+    return Sample(seed).layers
