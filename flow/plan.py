@@ -26,7 +26,10 @@ SCORES = ("injection",)
 
 @dataclass(frozen=True)
 class Tmr:
-    """Neurons in triple modular redundancy: listed, or a `share` of the MACs chosen by `score`."""
+    """Neurons in triple modular redundancy: listed, or a `share` of the MACs chosen by `score`.
+
+    Without either: none.
+    """
 
     neurons: tuple[int, ...] = ()
     share: float | None = None
@@ -37,7 +40,8 @@ class Tmr:
 class Plan:
     """Checksum modulus, control and TMR by default and by layer; a layer's entry comes first.
 
-    The default's `tmr.share` is a share of all MACs of the network, a layer's one of its own.
+    The default's `tmr.share` is a share of the MACs of the layers without an entry of their own, a
+    layer's one of that layer's.
     `control` None is "parity" where a checksum is and "none" elsewhere: a checksum sees the
     datapath only, and most upsets that matter strike control.
     """
@@ -81,7 +85,7 @@ def _tmr_json(tmr: Tmr | None) -> dict[str, Any]:
     if tmr is None:
         return {}
     if tmr.share is None:
-        return {"tmr": {"neurons": list(tmr.neurons)}}
+        return {"tmr": {"neurons": list(tmr.neurons)} if tmr.neurons else "none"}
     return {"tmr": {"share": tmr.share, "score": tmr.score}}
 
 
@@ -111,8 +115,8 @@ def parse_plan(raw: Any, where: str) -> Plan:
         modulus, neurons = _entry(at, entry)
         if "checksum" in entry:
             layer_checksum[name] = modulus
-        if neurons is not None:
-            layer_tmr[name] = neurons
+        if "tmr" in entry:
+            layer_tmr[name] = neurons or Tmr()
         if "control" in entry:
             layer_control[name] = entry["control"]
     if tmr is not None and tmr.share is None:
