@@ -74,6 +74,9 @@ def _order(graph: Graph, node: Conv2d | Dense, chosen: tuple[int, ...], pe: int)
     for block in np.unique(blocks):
         members = np.flatnonzero(blocks == block)
         positions = sorted(members.tolist(), key=lambda q: (q % pe, q))
+        here = wanted.intersection(positions)
+        if {q % pe for q in here} <= {q % pe for q in positions[: len(here)]}:
+            continue  # they share the lowest lanes already
         ranked = sorted(members.tolist(), key=lambda n: (n not in wanted, n))
         order[positions] = ranked
     return None if (order == np.arange(len(order))).all() else order

@@ -75,3 +75,9 @@ def _make(folder, *, keep="(* keep_hierarchy *)", target="ecp5-25k"):
 def build_directory():
     """build_directory(folder, *, keep="(* keep_hierarchy *)", target="ecp5-25k") -> folder."""
     return _make
+
+
+@pytest.fixture(scope="session")
+def small(helper):
+    """The module tests/flow/small.py: graph(), frames(count), FOLDING."""
+    return helper("flow", "small")

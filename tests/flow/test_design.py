@@ -1,0 +1,77 @@
+"""A design before any file is written: folding, plan and channel order come together."""
+
+import numpy as np
+import pytest
+
+from tercet.flow.design import prepare
+from tercet.flow.folding import balance
+from tercet.flow.plan import Plan, Tmr
+from tercet.hw.configure import Fold
+from tercet.hw.timing import recurrence
+from tercet.quant.errors import InputError
+
+
+def test_chosen_neurons_are_gathered_on_protected_lanes(small):
+    plan = Plan(layer_tmr={"conv": Tmr((4, 1, 5))})
+
+    design = prepare(small.graph(), {**small.FOLDING, "conv": Fold(2, 3)}, plan)
+
+    conv = design.layers[0]
+    assert conv.replicated == (0,)
+    order = design.permutation["conv"]
+    assert {int(n) for n in order[::2]} == {1, 4, 5}
+    assert design.protection["conv"].neurons == (1, 4, 5)
+
+
+def test_without_gathering_logits_keep_their_lanes(small):
+    plan = Plan(layer_tmr={"logits": Tmr((3,))})
+
+    design = prepare(small.graph(), small.FOLDING, plan)
+
+    assert design.layers[-1].replicated == (1,)
+    assert "logits" not in design.permutation
+
+
+def test_the_graph_of_a_design_is_in_the_models_order(small):
+    graph = small.graph()
+
+    design = prepare(graph, small.FOLDING, Plan(layer_tmr={"conv": Tmr((4,))}))
+
+    assert design.graph is graph
+    assert design.folding == small.FOLDING
+
+
+def test_the_default_folding_is_balanced(small):
+    graph = small.graph()
+
+    assert prepare(graph).folding == balance(graph)
+
+
+def test_protection_does_not_change_the_interval(small):
+    plain = prepare(small.graph(), small.FOLDING)
+    hard = prepare(small.graph(), small.FOLDING, Plan(checksum=3, layer_tmr={"conv": Tmr((4,))}))
+
+    assert hard.timing().initiation_interval == plain.timing().initiation_interval
+    assert hard.timing().latency_cycles >= plain.timing().latency_cycles
+    assert plain.timing() == recurrence(plain.layers, 5)
+
+
+def test_a_share_is_scored_on_the_frames_given(small):
+    plan = Plan(tmr=Tmr((), 0.3))
+
+    design = prepare(small.graph(), small.FOLDING, plan, small.frames(8))
+
+    assert any(guard.neurons for guard in design.protection.values())
+    with pytest.raises(InputError, match="tmr share needs inputs"):
+        prepare(small.graph(), small.FOLDING, plan)
+
+
+def test_random_networks_are_prepared_with_what_their_plan_protects(random_network):
+    for seed in range(12):
+        graph, folding, protection = random_network(np.random.default_rng(seed))
+        chosen = {n: Tmr(guard.neurons) for n, guard in protection.items() if guard.neurons}
+
+        design = prepare(graph, folding, Plan(layer_tmr=chosen))
+
+        replicated = {c.name for c in design.layers if getattr(c, "replicated", ())}
+        assert replicated == set(chosen)
