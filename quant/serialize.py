@@ -57,7 +57,7 @@ def save(graph: ir.Graph, path: str | Path) -> None:
 
 def load(path: str | Path) -> ir.Graph:
     """The graph in a file; InputError that begins with the file's name."""
-    shown = printable(path.name)
+    shown = printable(Path(path).name)
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
