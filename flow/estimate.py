@@ -5,6 +5,7 @@ docs/estimate.md says how each number is made and how far it was found from synt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -144,12 +145,14 @@ def _cost(design: Design, target: Target) -> Cost:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _resources(
     layer: LayerConfig, lanes: int, family: Blocks | None, model: luts.Model | None, *, first: bool
 ) -> tuple[int | None, int | None, int, int | None, float | None]:
     """LUTs, flip-flops, registers, DSP and memory blocks of a layer; None where nothing is known.
 
-    `lanes` is the width of the stream before it; `first`: nothing flags frames before it.
+    `lanes` is the width of the stream before it; `first`: nothing flags frames before it. Layers
+    compare by identity, and `configure` hands out one for equal foldings.
     """
     held = tuple(ffs.registers(layer))
     rtl = ffs.ff_bits(held) + ffs.ff_bits(ffs.converter(lanes, layer))

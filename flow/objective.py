@@ -79,6 +79,8 @@ class Objective:
         """Score one candidate. Raises InputError where it cannot be built."""
         design = prepare(graph, folding, plan, self.select_x)
         cost = estimate_design(design, targets.find(self.target))
+        if cost["luts"] is None:
+            raise InputError(f"objective: {cost['source']}")
         accuracy, luts = self._accuracy(graph), float(cost["luts"])
         cycles = int(cost["initiation_interval"])
         if not self.faults:

@@ -54,7 +54,7 @@ def load_graph(
             "already; quantisation options are for float models"
         )
     if model.endswith(".json") and Path(model).is_file():
-        return serialize.load(model)
+        return serialize.load(Path(model))
     # The importers take their time to load; a graph does not need them.
     from ..quant.importers.model_file import load_model
     from ..quant.quant_config import QuantConfig

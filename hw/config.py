@@ -190,12 +190,13 @@ class WindowConfig:
         return np.minimum(self.window_starts + self.span, self.frame_words)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LayerConfig:
     """What every layer has: a window buffer in front, groups of results, a FIFO behind.
 
     A *group* is the result of one pass over one window: `beats` beats of `out_lanes` elements of
     `out_bits` bits. `checked`: control registers carry parity, an upset flags what leaves.
+    Configurations compare by identity: they hold arrays.
     """
 
     name: str
@@ -322,7 +323,7 @@ class LinearConfig(LayerConfig):
         return 0 if self.modulus is None else self.beats - 1 + self.verdict_cycles
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PoolConfig(LayerConfig):
     """Maximum or average over a window, `out_lanes` channels at a time."""
 
@@ -347,7 +348,7 @@ class PoolConfig(LayerConfig):
         return 3 + self.requantize_cycles + 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ArgMaxConfig(LayerConfig):
     """Index of the largest of a frame's elements, one element a step."""
 

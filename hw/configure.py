@@ -107,25 +107,39 @@ def configure(
     protection = protection or {}
     layers: list[LayerConfig] = []
     for node in nodes:
-        fold = folding.get(node.name, Fold())
-        shape, kind = sizes[node.inputs[0]], kinds[node.inputs[0]]
-        if kind.bipolar or kinds[node.name].bipolar:
-            raise InputError(f"layer {node.name}: bipolar activations have no circuit yet")
-        out = kinds[node.name]
-        match node:
-            case Conv2d() | Dense():
-                bits = bounds[node.name].raw_bits
-                guard = protection.get(node.name, Protection())
-                layers.append(_linear(node, _size(shape), kind, out, bits, fold, guard))
-            case MaxPool() | AvgPool() | GlobalAvgPool():
-                found = bounds[node.name]
-                layers.append(_pool(node, _size(shape), sizes[node.name], kind, out, found, fold))
-            case ArgMax():
-                layers.append(_argmax(node, shape[-1], kind, out))
-    checked = {name for name, guard in protection.items() if guard.control == "parity"}
-    return tuple(
-        sized(replace(layer, checked=True) if layer.name in checked else layer) for layer in layers
-    )
+        source, name = node.inputs[0], node.name
+        if kinds[source].bipolar or kinds[name].bipolar:
+            raise InputError(f"layer {name}: bipolar activations have no circuit yet")
+        fold, guard = folding.get(name, Fold()), protection.get(name, Protection())
+        shapes_of = (sizes[source], sizes[name])
+        layers.append(
+            _layer(node, shapes_of, kinds[source], kinds[name], bounds[name], fold, guard)
+        )
+    return tuple(layers)
+
+
+@functools.lru_cache(maxsize=2048)
+def _layer(
+    node: Node,
+    sizes: tuple[tuple[int, ...], tuple[int, ...]],
+    kind: TensorType,
+    out: TensorType,
+    found: ranges.Range,
+    fold: Fold,
+    guard: Protection,
+) -> LayerConfig:
+    """One layer's configuration; candidates of a search share many."""
+    size = _size(sizes[0])
+    layer: LayerConfig
+    match node:
+        case Conv2d() | Dense():
+            layer = _linear(node, size, kind, out, found.raw_bits, fold, guard)
+        case MaxPool() | AvgPool() | GlobalAvgPool():
+            layer = _pool(node, size, sizes[1], kind, out, found, fold)
+        case _:
+            assert isinstance(node, ArgMax), "chain lets nothing else through"
+            layer = _argmax(node, sizes[0][-1], kind, out)
+    return sized(replace(layer, checked=guard.control == "parity"))
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ positive and the negative weights. A partial sum may miss any term, so its d als
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,14 +77,15 @@ def infer(graph: Graph) -> dict[str, Range]:
     Raises InputError, naming the layer, for an invalid graph (shapes.infer) and where
     acc * m + 2^(s-1) needs more than 63 bits and a sign.
     """
-    return _walk(graph)[0]
+    return dict(_walk(graph)[0])
 
 
 def types(graph: Graph) -> dict[str, TensorType]:
     """Type of every tensor: accumulators signed of their proven width, ArgMax unsigned."""
-    return _walk(graph)[1]
+    return dict(_walk(graph)[1])
 
 
+@functools.lru_cache(maxsize=8)
 def _walk(graph: Graph) -> tuple[dict[str, Range], dict[str, TensorType]]:
     sizes, declared = shapes.infer(graph), shapes.declared_types(graph)
     ranges = {graph.input_name: _plain(graph.input_type.lo, graph.input_type.hi)}

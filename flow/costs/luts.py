@@ -37,7 +37,7 @@ __all__ = ["Model", "features", "model"]
 TABLES = Path(__file__).parent / "tables"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """Prices of a family in LUTs, the tools they hold for, and the errors of the fit.
 
@@ -152,7 +152,7 @@ def _linear(
         moving, fixed = _multiplier_bits(layer)
         yield "multiplier_bits", layer.act_bits * moving
         yield "fixed_bits", layer.act_bits * fixed
-        yield "multiplier_rows", max(0, moving - lanes * simd) * layer.weight_bits
+        yield "multiplier_rows", max(0, moving - lanes * simd) * layer.act_bits
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
         yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer))
