@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tercet.flow.estimate import estimate
+from tercet.flow.estimator import estimate
 from tercet.hw.configure import Fold
 from tercet.quant import serialize
 from tercet.quant.ir import Conv2d, Dense, Flatten, Graph, MaxPool, Requantize, TensorType

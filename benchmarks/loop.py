@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tercet.flow.build import build
-from tercet.flow.estimate import estimate_command
+from tercet.flow.builder import build
+from tercet.flow.estimator import estimate_command
 from tercet.flow.synth import synth
 from tercet.quant import ir, serialize
 from tercet.sim.campaign import run_campaign

@@ -51,7 +51,7 @@ def doctor(args: Namespace) -> Done:
 def build(args: Namespace) -> Done:
     """A model becomes a build directory."""
     from . import report_text
-    from .build import build as run_build
+    from .builder import build as run_build
 
     with Progress(not args.json) as progress:
         result = run_build(
@@ -81,7 +81,7 @@ def quantisation(args: Namespace) -> Result:
 def run(args: Namespace) -> Done:
     """A network on inputs."""
     from . import report_text
-    from .run import run as run_network
+    from .runner import run as run_network
 
     result = run_network(args.source, args.inputs, args.output, args.engine)
     failure = None if result["equal_to_reference"] else "the engine differs from the reference"
@@ -149,6 +149,6 @@ def inject(args: Namespace) -> Done:
 def estimate(args: Namespace) -> Done:
     """Costs without any tool."""
     from . import report_text
-    from .estimate import estimate_command
+    from .estimator import estimate_command
 
     return Done(estimate_command(args.model, **_model(args)), report_text.estimate)

@@ -20,7 +20,7 @@ from ..quant import datasets, reference
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph
 from ..quant.quantize import quantize_input
-from .build import build_design
+from .builder import build_design
 from .design import prepare
 from .plan import Plan, Tmr
 

@@ -20,9 +20,9 @@ from ..quant import reference
 from ..quant.errors import InputError
 from ..quant.ir import ArgMax, Graph, IntArray
 from . import targets
-from .build import build_design
+from .builder import build_design
 from .design import Design, prepare
-from .estimate import estimate_design
+from .estimator import estimate_design
 from .plan import Plan
 
 __all__ = ["Objective", "Scores"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tercet.flow.build import build_design
+from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
 from tercet.flow.folding import load_folding
 from tercet.flow.plan import Plan, Tmr, load_plan

@@ -10,9 +10,9 @@ import pytest
 
 import tercet.flow
 from tercet.flow import targets
-from tercet.flow.build import build, build_design
+from tercet.flow.builder import build, build_design
 from tercet.flow.design import prepare
-from tercet.flow.estimate import estimate, estimate_command, estimate_design
+from tercet.flow.estimator import estimate, estimate_command, estimate_design
 from tercet.flow.plan import Plan, Tmr
 from tercet.hw.configure import Fold
 from tercet.quant import serialize
@@ -195,16 +195,17 @@ def test_timing_is_that_of_the_design(seed):
     assert cost["initiation_interval"] == design.timing().initiation_interval
 
 
-def test_the_package_shows_functions_though_modules_have_their_names():
+def test_the_package_exports_what_programs_use():
     assert tercet.flow.estimate is estimate
     assert tercet.flow.build is build
+    assert callable(tercet.flow.run)
 
 
 def test_no_tool_and_no_framework_is_loaded(tmp_path, graph):
     """Amaranth, torch and Yosys take longer to load than an estimate takes."""
     serialize.save(graph, tmp_path / "graph.json")
     script = (
-        "import sys; from tercet.flow.estimate import estimate_command;"
+        "import sys; from tercet.flow.estimator import estimate_command;"
         f"estimate_command({str(tmp_path / 'graph.json')!r});"
         "print(sorted({'amaranth', 'torch', 'pyosys', 'rich'} & set(sys.modules)))"
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..hw.config import LayerConfig
 from ..hw.configure import Fold
+from ..hw.site import ROLES
 from ..hw.timing import Timing
 from ..quant import serialize
 from ..quant.errors import InputError
@@ -26,7 +27,7 @@ from ..sim import sites, standalone
 from . import targets
 from .design import Design, prepare
 from .emit import TOP, emit, voters
-from .estimate import estimate_design
+from .estimator import estimate_design
 from .folding import balance, folding_json, load_folding
 from .frames import read_frames
 from .plan import Plan, load_plan
@@ -147,7 +148,7 @@ def _check_output(out: Path) -> None:
     shown = printable(str(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"{shown}: is a file; give a folder for the build")
-    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+    if out.is_dir() and any(out.iterdir()) and not _is_build(out):
         raise InputError(f"{shown}: holds something else than a build; give a new folder")
     parent = out.absolute().parent
     try:
@@ -158,11 +159,24 @@ def _check_output(out: Path) -> None:
         raise InputError(f"{shown}: its folder is not writable; choose another with -o")
 
 
+def _is_build(folder: Path) -> bool:
+    """Whether a folder was written by `build`, and may be replaced."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"schema", "design", "sites"} <= set(manifest)
+
+
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place at the end, and vanishes on an error."""
     target = out.absolute()
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        shown = printable(str(out))
+        raise InputError(f"{shown}: cannot be written: {error.strerror}; choose another") from None
     try:
         yield work
         work.chmod(0o755)
@@ -178,7 +192,7 @@ def _staged(out: Path) -> Iterator[Path]:
 
 
 def _check_roles(registers: list[dict[str, Any]]) -> None:
-    without = [register["name"] for register in registers if register["role"] == "unknown"]
+    without = [register["name"] for register in registers if register["role"] not in ROLES]
     assert not without, f"registers without a role: {without[:5]}"
 
 
