@@ -50,8 +50,22 @@ class Timing:
 
 
 def initiation_interval(layers: tuple[LayerConfig, ...]) -> int:
-    """Closed form: the slowest layer's cycles for a frame, of input words, steps or beats."""
-    return max(layer.cycles_per_frame for layer in layers)
+    """Closed form: the slowest layer's or converter's cycles for a frame.
+
+    A layer's are its input words, steps or beats. A converter to the least common multiple takes
+    `gather` - 1 beats before the word that it sends in `split` parts.
+    """
+    cycles = [layer.cycles_per_frame for layer in layers]
+    for source, sink in itertools.pairwise(layers):
+        gather, split = _ratios(source.out_lanes, sink.window.word)
+        cycles.append(sink.window.frame_words // split * (gather - 1 + split))
+    return max(cycles)
+
+
+def _ratios(lanes: int, word: int) -> tuple[int, int]:
+    """Beats that a converter gathers, and parts that it sends, between two widths."""
+    wide = lanes * word // gcd(lanes, word)
+    return wide // lanes, wide // word
 
 
 def recurrence(layers: tuple[LayerConfig, ...], frames: int = 3) -> Timing:
@@ -234,8 +248,7 @@ class _Link:
         self.source, self.sink = source, sink
         word = sink.layer.window.word
         lanes = word if source is None else source.layer.out_lanes
-        wide = lanes * word // gcd(lanes, word)
-        self.gather, self.split = wide // lanes, wide // word
+        self.gather, self.split = _ratios(lanes, word)
         self.seen: tuple[int, ...] = ()
 
     def update(self) -> bool:

@@ -7,8 +7,11 @@ weights are computed at once; the others go through `torch_operators.OPERATORS`.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import operator
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InputError
@@ -41,8 +44,7 @@ def import_torch(module: Any, input_shape: tuple[int, ...]) -> FloatGraph:
     example = torch.zeros(BATCH, *shape)
     module.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
             program = torch.export.export(module, (example,), strict=False)
     except Exception as error:
         raise InputError(
@@ -53,6 +55,19 @@ def import_torch(module: Any, input_shape: tuple[int, ...]) -> FloatGraph:
         for part, training in modes:
             part.training = training
     return import_program(program, type(module).__name__)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, and no log: torch prints the traceback of an error that it also raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def import_program(program: Any, name: str) -> FloatGraph:

@@ -54,6 +54,24 @@ def test_the_closed_form_is_the_interval_of_the_recurrence(random_network, seed)
     assert recurrence(layers, 6).initiation_interval == initiation_interval(layers)
 
 
+def test_a_converter_between_widths_that_do_not_divide_can_be_the_slowest(bench):
+    """Three lanes to words of two: four cycles for every six elements."""
+    out = ir.Requantize(np.array([1]), np.array([2]), ir.TensorType(4, False))
+    weight, bias = np.ones((6, 1, 1, 1), int), np.zeros(6, int)
+    nodes = (
+        ir.Conv2d(name="c", inputs=("x",), weight=weight, bias=bias, requantize=out),
+        ir.MaxPool(name="p", inputs=("c",), kernel=(1, 1), stride=(1, 1)),
+    )
+    graph = ir.Graph("g", "x", (4, 4, 1), ir.TensorType(4, False), nodes, "p")
+    layers = configure(graph, {"c": Fold(3, 1), "p": Fold(2)})
+    x = inputs(np.random.default_rng(0), graph, 4)
+
+    run, _ = bench.run_network(layers, x)
+
+    assert max(layer.cycles_per_frame for layer in layers) == 48
+    assert initiation_interval(layers) == np.diff(run.last_cycles)[-1] == 64
+
+
 def test_random_networks_cover_every_operator_with_a_circuit(random_network):
     drawn = [random_network(np.random.default_rng(seed)) for seed in range(24)]
 
