@@ -66,10 +66,15 @@ def lint(verilog: Path, top: str = "top") -> list[str]:
             timeout=TIMEOUT_S,
         )
     found = [_LINE.match(line) for line in done.stderr.splitlines()]
-    lines = [f"{hit[2] or hit[1].upper()}: {printable(hit[3])}" for hit in found if hit]
+    lines = [f"{hit[2] or hit[1].upper()}: {_shown(hit[3])}" for hit in found if hit]
     if done.returncode and not lines:
         lines = [f"ERROR: Verilator ended with status {done.returncode}"]
     return [line for line in lines if "Exiting due to" not in line]
+
+
+def _shown(message: str) -> str:
+    """The message without control characters; a stranger's Verilog has names of its own."""
+    return "".join(c if c.isprintable() else "?" for c in message)
 
 
 def _configuration() -> str:
