@@ -61,6 +61,6 @@ def lut_multiply(a: Value, b: Value) -> Value:
     Source: schoolbook two's complement multiplication.
     """
     a, n = Value.cast(a), len(b)
-    rows: list[Value] = [Mux(b[i], a << i, 0) for i in range(n - 1)]
+    rows: list[Value] = [Mux(b[i], a.shift_left(i), 0) for i in range(n - 1)]
     total: Value = sum(rows, Const(0, 1))
-    return total - Mux(b[n - 1], a << (n - 1), 0)
+    return total - Mux(b[n - 1], a.shift_left(n - 1), 0)

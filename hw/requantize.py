@@ -72,11 +72,11 @@ class Requantizer(wiring.Component):
                 full = part * multiplier
                 product = site.register(full.shape(), f"product_{at}", "requant")
                 m.d.sync += product.eq(full)
-                products.append(product << at)
+                products.append(product.shift_left(at))
             rounded = sum(products[1:], products[0]) + rounding
         # The cycle before the last: rounding; the shift is wiring.
-        total = site.register((rounded >> shift).shape(), "total", "requant")
-        m.d.sync += total.eq(rounded >> shift)
+        total = site.register(rounded.shift_right(shift).shape(), "total", "requant")
+        m.d.sync += total.eq(rounded.shift_right(shift))
         # The last cycle: zero point, clamp, bound.
         low, high = kind.limits
         zero_point = kind.out.zero_point

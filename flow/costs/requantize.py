@@ -97,7 +97,7 @@ def _unit(kind: Requantize, channels: Sequence[int], acc_bits: int) -> Requantiz
         columns=tuple(vector(int(t.min()), int(t.max()))[0] for t in tables),
         factors=tuple(factors),
         products=tuple(multiply(a, b)[0] for a, b in factors),
-        total=total[0],
+        total=total[0] - shift,
         q=kind.out.bits + 1,
         bound=bound,
         cycles=cycles,

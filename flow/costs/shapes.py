@@ -41,8 +41,8 @@ def multiply(a: Shape, b: Shape) -> Shape:
 
 
 def shift_left(a: Shape, amount: int) -> Shape:
-    """Shape of a << amount as Amaranth infers it: room for the largest amount of that width."""
-    return a[0] + (1 << const(amount)[0]) - 1, a[1]
+    """Shape of a.shift_left(amount)."""
+    return a[0] + amount, a[1]
 
 
 def tree_sums(widths: Sequence[int], most: int, arity: int) -> list[int]:
