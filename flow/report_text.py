@@ -204,7 +204,8 @@ def _against_plain(variant: Result) -> str:
     ratio = variant["sdc_ratio"]
     if ratio is None or ratio["value"] is None:
         return "-"
-    return f"{ratio['value']:.3f} ({ratio['low']:.3f} to {_cell(ratio['high'])})"
+    high = "-" if ratio["high"] is None else f"{ratio['high']:.3f}"
+    return f"{ratio['value']:.3f} ({ratio['low']:.3f} to {high})"
 
 
 def _share(key: str) -> Callable[[Result], str]:
