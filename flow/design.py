@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..hw.config import LayerConfig
-from ..hw.configure import Fold, Protection, configure
+from ..hw.configure import Fold, Protection, chain, configure
 from ..hw.timing import Timing, recurrence
+from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
+from ..quant.names import printable
 from .folding import balance
 from .passes.gather_neurons import gather_neurons
 from .plan import Plan, protect
@@ -51,11 +53,22 @@ def prepare(
 ) -> Design:
     """Choose folding, place the protected neurons, configure the circuits; writes nothing.
 
-    `select_x` are frames [n, *input_shape] to score neurons on. Raises InputError naming the layer.
+    Layers that `folding` does not name get one lane; None balances them all. `select_x` are frames
+    [n, *input_shape] to score neurons on. Raises InputError naming the layer.
     """
     plan = plan or Plan()
-    folding = dict(folding) if folding is not None else balance(graph)
+    folding = _complete(graph, folding) if folding is not None else balance(graph)
     return arrange(graph, folding, plan, protect(plan, graph, select_x))
+
+
+def _complete(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Fold]:
+    names = [node.name for node in chain(graph)]
+    for name in folding:
+        if name not in names:
+            raise InputError(
+                f"folding: no layer {printable(name)!r}; the graph has {', '.join(names)}"
+            )
+    return {name: folding.get(name, Fold()) for name in names}
 
 
 def arrange(

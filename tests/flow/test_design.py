@@ -47,6 +47,19 @@ def test_the_default_folding_is_balanced(small):
     assert prepare(graph).folding == balance(graph)
 
 
+def test_layers_that_a_folding_leaves_out_get_one_lane(small):
+    design = prepare(small.graph(), {"conv": Fold(2, 3)})
+
+    assert design.folding["conv"] == Fold(2, 3)
+    assert design.folding["pool"] == design.folding["logits"] == Fold()
+    assert set(design.folding) == {"conv", "pool", "hidden", "logits"}
+
+
+def test_a_folding_of_another_network_is_refused(small):
+    with pytest.raises(InputError, match="folding: no layer 'conv9'; the graph has conv, pool"):
+        prepare(small.graph(), {"conv9": Fold()})
+
+
 def test_protection_does_not_change_the_interval(small):
     plain = prepare(small.graph(), small.FOLDING)
     hard = prepare(small.graph(), small.FOLDING, Plan(checksum=3, layer_tmr={"conv": Tmr((4,))}))
