@@ -62,9 +62,9 @@ def prepare(
 
 
 def _complete(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Fold]:
-    names = [node.name for node in chain(graph)]
+    names, known = [node.name for node in chain(graph)], {node.name for node in graph}
     for name in folding:
-        if name not in names:
+        if name not in known:
             raise InputError(
                 f"folding: no layer {printable(name)!r}; the graph has {', '.join(names)}"
             )
