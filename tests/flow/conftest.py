@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from tercet.quant import serialize
+
 REPLICA = """
 module replica(input clk, input rst, input [3:0] v, output reg [3:0] q);
   always @(posedge clk) if (rst) q <= 0; else q <= v + 4'd1;
@@ -81,3 +83,11 @@ def build_directory():
 def small(helper):
     """The module tests/flow/small.py: graph(), frames(count), FOLDING."""
     return helper("flow", "small")
+
+
+@pytest.fixture(scope="module")
+def model(small, tmp_path_factory):
+    """graph.json of the small network."""
+    path = tmp_path_factory.mktemp("model") / "graph.json"
+    serialize.save(small.graph(), path)
+    return str(path)
