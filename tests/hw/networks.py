@@ -1,15 +1,22 @@
-"""Random chains of every operator that has a circuit, with random foldings and protections."""
+"""Random chains of every operator that has a circuit, with random foldings and protections.
+
+Scales follow the accumulators of some random frames, so that results depend on their inputs.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 
 from tercet.hw.configure import Fold, Protection
 from tercet.quant import ir
+from tercet.quant.reference import Reference
 
-MAPS = ("Conv2d", "Conv2d", "MaxPool", "AvgPool")
+MAPS = ("conv2d", "conv2d", "maxpool", "avgpool")
+FRAMES = 6
+"""Random frames that the scales are fitted to."""
 
 
 def random_network(
@@ -18,83 +25,101 @@ def random_network(
     """A graph of 2 to 6 layers on images of 3..7 pixels, its folding and its protection."""
     chain = _Chain(rng)
     for _ in range(int(rng.integers(1, 4))):
-        getattr(chain, f"add_{rng.choice(MAPS).lower()}")()
+        getattr(chain, f"add_{rng.choice(MAPS)}")()
     if rng.random() < 0.2:
         chain.add_globalavgpool()
     else:
-        chain.put(ir.Flatten, (math.prod(chain.shape),))
+        chain.put(ir.Flatten)
     chain.add_dense()
-    if rng.random() < 0.5:
-        chain.put(ir.ArgMax, (1,))
-    graph = ir.Graph(
-        "random", "x", chain.first, chain.input_type, tuple(chain.nodes), chain.previous
-    )
-    return graph, chain.folding, chain.protection
-
-
-def requantize(
-    rng: np.random.Generator, channels: int, spread: float, out: ir.TensorType
-) -> ir.Requantize:
-    """A table that maps +-spread to about the range of `out`; now and then a plain shift."""
-    count = int(rng.choice([1, channels]))
-    relu = out.zero_point if rng.random() < 0.4 else None
-    if rng.random() < 0.2:
-        shift = max(0, math.ceil(math.log2(2 * spread / (out.hi - out.lo))))
-        return ir.Requantize(np.ones(1, int), np.array([shift]), out, lo=relu)
-    shift = rng.integers(12, 20, count)
-    ideal = (out.hi - out.lo) / (2 * spread) * rng.uniform(0.5, 2, count)
-    multiplier = np.clip(np.rint(ideal * 2.0**shift), 1, 65535).astype(np.int64)
-    low = out.lo if relu is None else relu
-    bound = rng.integers(low, out.hi + 1, count) if rng.random() < 0.3 else None
-    kind = str(rng.choice(["saturate", "zero"]))
-    return ir.Requantize(multiplier, shift, out, lo=relu, bound=bound, bound_kind=kind)
+    if rng.random() < 0.4:
+        chain.put(ir.ArgMax)
+    return chain.graph, chain.folding, chain.protection
 
 
 class _Chain:
-    """Nodes in order; `shape` and `kind` of the newest tensor."""
+    """Nodes in order; `x` the newest tensor of some frames, `kind` its type."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.first = self.shape = (
-            *(int(n) for n in rng.integers(3, 8, 2)),
-            int(rng.integers(1, 4)),
-        )
-        self.kind = self.type()
-        self.input_type = self.kind
-        self.nodes: list[ir.Node] = []
-        self.previous = "x"
+        shape = (*(int(n) for n in rng.integers(3, 8, 2)), int(rng.integers(1, 4)))
+        bits, signed = int(rng.integers(3, 9)), bool(rng.integers(2))
+        plain = ir.TensorType(bits, signed)
+        zero = int(rng.integers(plain.lo, plain.hi + 1)) if rng.random() < 0.5 else 0
+        self.kind = ir.TensorType(bits, signed, zero)
+        self.x = rng.integers(plain.lo, plain.hi + 1, (FRAMES, *shape))
+        self.graph: ir.Graph | None = None
+        self.input = (shape, self.kind)
         self.folding: dict[str, Fold] = {}
         self.protection: dict[str, Protection] = {}
 
-    def type(self) -> ir.TensorType:
-        bits = int(self.rng.integers(3, 9))
-        plain = ir.TensorType(bits, bool(self.rng.integers(2)))
-        zero = int(self.rng.integers(plain.lo, plain.hi + 1)) if self.rng.random() < 0.5 else 0
-        return ir.TensorType(bits, plain.signed, zero)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape[1:]
 
-    def put(self, kind: type, shape: tuple[int, ...], out=None, fold=None, **fields) -> str:
-        name = f"{kind.__name__.lower()}{len(self.nodes)}"
-        self.nodes.append(kind(name=name, inputs=(self.previous,), **fields))
-        self.previous, self.shape = name, shape
-        self.kind = out or self.kind
+    def put(self, kind: type, *, fold: Fold | None = None, **fields) -> str:
+        """Append a node; one with `requantize` gets a table for its own accumulators."""
+        nodes = self.graph.nodes if self.graph else ()
+        name, source = f"{kind.__name__.lower()}{len(nodes)}", nodes[-1].name if nodes else "x"
+        node = kind(name=name, inputs=(source,), **fields)
+        if kind is not ir.ArgMax:  # the last node; its input is wider than a graph's
+            node = self._run(node)
+        shape, first = self.input
+        self.graph = ir.Graph("random", "x", shape, first, (*nodes, node), name)
         if fold:
             self.folding[name] = fold
         return name
 
+    def _run(self, node: ir.Node) -> ir.Node:
+        """The node with its table; `x` and `kind` become its result's."""
+        alone = self._alone(node)
+        if getattr(node, "requantize", None) is not None:
+            table = self._table(alone.accumulate(node, [self.x]))
+            node = dataclasses.replace(node, requantize=table)
+            alone = self._alone(node)
+        self.x, self.kind = alone.evaluate(node, [self.x]), alone.types[node.name]
+        return node
+
+    def _alone(self, node: ir.Node) -> Reference:
+        """The executor of this node alone, on the newest tensor."""
+        graph = ir.Graph("alone", node.inputs[0], self.shape, self.kind, (node,), node.name)
+        return Reference(graph)
+
+    def _table(self, acc: np.ndarray) -> ir.Requantize:
+        """A table that maps what is in `acc` to about the range of a random type."""
+        rng, channels = self.rng, acc.shape[-1]
+        bits, signed = int(rng.integers(4, 9)), bool(rng.integers(2))
+        plain = ir.TensorType(bits, signed)
+        low, high = min(int(acc.min()), 0), max(int(acc.max()), 1)
+        scale = (plain.hi - plain.lo) / (high - low)
+        zero = round(plain.lo - low * scale)
+        out = ir.TensorType(bits, signed, min(max(zero, plain.lo), plain.hi))
+        relu = out.zero_point if rng.random() < 0.3 and high > -low else None
+        if rng.random() < 0.2:
+            shift = max(0, round(-math.log2(scale)))
+            return ir.Requantize(np.ones(1, int), np.array([shift]), out, lo=relu)
+        count = int(rng.choice([1, channels]))
+        shift = rng.integers(12, 20, count)
+        ideal = scale * rng.uniform(0.8, 1.5, count)
+        multiplier = np.clip(np.rint(ideal * 2.0**shift), 1, 65535).astype(np.int64)
+        bound = None
+        if rng.random() < 0.2:
+            bound = rng.integers((out.zero_point + out.hi) // 2, out.hi + 1, count)
+        kind = str(rng.choice(["saturate", "zero"]))
+        return ir.Requantize(multiplier, shift, out, lo=relu, bound=bound, bound_kind=kind)
+
     def divisor(self, n: int) -> int:
         return int(self.rng.choice([d for d in range(1, n + 1) if n % d == 0]))
 
-    def window(self, dilation=(1, 1)):
-        """kernel, stride, padding of a window that fits, and the size of its result."""
-        rng, kernel, stride, padding, size = self.rng, [], [], [0] * 4, []
+    def window(self, dilation: tuple[int, int] = (1, 1)) -> dict[str, tuple[int, ...]]:
+        """Kernel, stride and padding of a window that fits the image."""
+        rng, kernel, stride, padding = self.rng, [], [], [0] * 4
         for axis in (0, 1):
-            length = self.shape[axis]
-            kernel.append(int(rng.integers(1, max(1, min(4, length // dilation[axis])) + 1)))
+            most = min(4, (self.shape[axis] - 1) // dilation[axis] + 1)
+            kernel.append(int(rng.integers(1, most + 1)))
             extent = (kernel[axis] - 1) * dilation[axis] + 1
             stride.append(int(rng.integers(1, 3)))
             padding[axis], padding[axis + 2] = (int(n) for n in rng.integers(0, extent, 2) // 2)
-            size.append((length + padding[axis] + padding[axis + 2] - extent) // stride[axis] + 1)
-        return tuple(kernel), tuple(stride), tuple(padding), tuple(size)
+        return {"kernel": tuple(kernel), "stride": tuple(stride), "padding": tuple(padding)}
 
     def linear(self, shape: tuple[int, ...]) -> dict[str, object]:
         """Weights and bias of a layer whose weights have this shape."""
@@ -102,14 +127,9 @@ class _Chain:
         limit = 1 << (bits - 1)
         return {
             "weight": self.rng.integers(-limit, limit, shape),
-            "bias": self.rng.integers(-500, 500, shape[0]),
+            "bias": self.rng.integers(-100, 100, shape[0]),
             "weight_bits": bits,
         }
-
-    def spread(self, fields: dict[str, object]) -> float:
-        weight = np.asarray(fields["weight"])
-        reach = max(self.kind.hi - self.kind.zero_point, self.kind.zero_point - self.kind.lo)
-        return float(reach * np.abs(weight).reshape(len(weight), -1).sum(axis=1).max() / 2 + 500)
 
     def guard(self, name: str, channels: int) -> None:
         """Protect some layers, in every combination of checksum, replicas and control parity."""
@@ -122,50 +142,43 @@ class _Chain:
     def add_conv2d(self) -> None:
         rng, channels = self.rng, self.shape[2]
         dilation = tuple(int(n) for n in rng.integers(1, 3, 2)) if rng.random() < 0.3 else (1, 1)
-        kernel, stride, padding, size = self.window(dilation)
+        window = self.window(dilation)
+        kernel = window.pop("kernel")
         groups = self.divisor(channels)
         count = groups * int(rng.integers(1, 5))
-        fields = self.linear((count, *kernel, channels // groups))
-        out = self.type()
-        table = requantize(rng, count, self.spread(fields), out)
-        pe, simd = (
-            self.divisor(count // groups),
-            self.divisor(math.prod(kernel) * channels // groups),
+        inner = math.prod(kernel) * channels // groups
+        fold = Fold(
+            self.divisor(count // groups), self.divisor(inner), str(rng.choice(MULTIPLIERS))
         )
+        fields = self.linear((count, *kernel, channels // groups))
         name = self.put(
-            ir.Conv2d, (*size, count), out, Fold(pe, simd, str(rng.choice(["dsp", "lut"]))),
-            stride=stride, padding=padding, dilation=dilation, groups=groups, requantize=table,
+            ir.Conv2d,
+            fold=fold,
+            dilation=dilation,
+            groups=groups,
+            requantize=ANY,
+            **window,
             **fields,
-        )  # fmt: skip
+        )
         self.guard(name, count)
 
     def add_maxpool(self) -> None:
-        kernel, stride, padding, size = self.window()
-        fold = Fold(self.divisor(self.shape[2]))
-        name = self.put(
-            ir.MaxPool, (*size, self.shape[2]), None, fold,
-            kernel=kernel, stride=stride, padding=padding,
-        )  # fmt: skip
-        self.protection[name] = Protection(control="parity" if self.rng.random() < 0.3 else "none")
+        name = self.put(ir.MaxPool, fold=Fold(self.divisor(self.shape[2])), **self.window())
+        self.protection[name] = Protection(control=str(self.rng.choice(["none", "parity"])))
 
     def add_avgpool(self) -> None:
-        kernel, stride, padding, size = self.window()
-        channels, out = self.shape[2], self.type()
-        spread = (self.kind.hi - self.kind.lo) * math.prod(kernel)
-        self.put(
-            ir.AvgPool, (*size, channels), out, Fold(self.divisor(channels)),
-            kernel=kernel, stride=stride, padding=padding,
-            requantize=requantize(self.rng, channels, spread, out),
-        )  # fmt: skip
+        fold = Fold(self.divisor(self.shape[2]))
+        self.put(ir.AvgPool, fold=fold, requantize=ANY, **self.window())
 
     def add_globalavgpool(self) -> None:
-        channels, out = self.shape[2], self.type()
-        spread = (self.kind.hi - self.kind.lo) * math.prod(self.shape[:2])
-        table = requantize(self.rng, channels, spread, out)
-        self.put(ir.GlobalAvgPool, (channels,), out, Fold(self.divisor(channels)), requantize=table)
+        self.put(ir.GlobalAvgPool, fold=Fold(self.divisor(self.shape[2])), requantize=ANY)
 
     def add_dense(self) -> None:
-        features, count = self.shape[0], int(self.rng.integers(1, 7))
-        fields = self.linear((count, features))
+        features, count = self.shape[0], int(self.rng.integers(2, 7))
         fold = Fold(self.divisor(count), self.divisor(features))
-        self.guard(self.put(ir.Dense, (count,), None, fold, **fields), count)
+        self.guard(self.put(ir.Dense, fold=fold, **self.linear((count, features))), count)
+
+
+MULTIPLIERS = ("dsp", "lut")
+ANY = ir.Requantize(np.ones(1, int), np.zeros(1, int), ir.TensorType(8, True))
+"""In place of the table that `put` fits to the accumulators."""
