@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from ..quant.errors import ClaimError, InputError
 from ..quant.names import printable
@@ -64,9 +65,17 @@ def _complain(kind: str, message: str, status: int) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        line = "".join(c if c.isprintable() else " " for c in message)
+        self.exit(2, f"tercet: error: {line} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="tercet",
         description="Quantised networks become hardened, verified, fault-injected Verilog.",
         epilog=_EPILOG,
@@ -282,24 +291,22 @@ def _synth(command: argparse.ArgumentParser) -> None:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(int(part) for part in text.split(","))
-    if not all(0 <= seed < 1 << 31 for seed in seeds):
-        raise ValueError(text)
-    return seeds
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) < 1 << 31 for part in parts):
+        raise argparse.ArgumentTypeError(f"must be integers such as 1,2,3, not {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise ValueError(text)
-    return value
+    if not text.replace(".", "", 1).isdecimal() or not 0 < float(text) < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return float(text)
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, not {text!r}")
+    return int(text)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
