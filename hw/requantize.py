@@ -13,15 +13,25 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..quant.ir import Requantize
+from ..quant.ir import Requantize, Thresholds
 from .arith import rom
 from .config import clog2, multiplies_by_one, requantize_cycles
 from .site import Site
+from .threshold import Threshold
 
-__all__ = ["Requantizer"]
+__all__ = ["Requantizer", "requantizer"]
 
 SPLIT_BITS = 17
 """Low bits of a wide accumulator that one signed 18-bit multiplier takes beside a sign."""
+
+
+def requantizer(
+    kind: Requantize | Thresholds, channels: list[int], acc_bits: int, site: Site
+) -> Requantizer | Threshold:
+    """The unit that takes an accumulator back to few bits; both kinds have the same members."""
+    if isinstance(kind, Thresholds):
+        return Threshold(kind, channels, acc_bits, site)
+    return Requantizer(kind, channels, acc_bits, site)
 
 
 class Requantizer(wiring.Component):
