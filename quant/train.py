@@ -27,14 +27,15 @@ def train(
     learning_rate: float = 0.01,
     weight_decay: float = 1e-4,
     max_shift: int = 0,
+    mirror: bool = False,
 ) -> list[float]:
     """Train `module` in place on images `x` [n, ...] and labels `y` [n]; mean loss per epoch.
 
     AdamW with a cosine schedule down to zero. `max_shift` moves each training image by up to that
-    many pixels, filled with zeros. The same seed gives the same weights; torch's global generator
-    is left as it was. One thread: the networks are small, and results do not depend on the
-    number of cores. The module comes back in evaluation mode. Raises InputError for unequal
-    lengths or no data, ValueError for `epochs` below 1.
+    many pixels, filled with zeros; `mirror` swaps left and right in half of them. The same seed
+    gives the same weights; torch's global generator is left as it was. One thread: the networks are
+    small, and results do not depend on the number of cores. The module comes back in evaluation
+    mode. Raises InputError for unequal lengths or no data, ValueError for `epochs` below 1.
     """
     import torch
 
@@ -54,7 +55,8 @@ def train(
             for index, batch in enumerate(batches):
                 done = (epoch + index / len(batches)) / epochs
                 optimizer.param_groups[0]["lr"] = learning_rate * _cosine(done)
-                scores = module(_shifted(images[batch], max_shift))
+                varied = _mirrored(_shifted(images[batch], max_shift), mirror)
+                scores = module(varied)
                 loss = torch.nn.functional.cross_entropy(scores, labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -106,6 +108,16 @@ def _shifted(images: Any, max_shift: int) -> Any:
     index = torch.arange(count)[:, None, None]
     moved = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
+
+
+def _mirrored(images: Any, mirror: bool) -> Any:
+    """Half of the images, by lot, with left and right swapped."""
+    import torch
+
+    if not mirror:
+        return images
+    swap = torch.rand(len(images), 1, 1, 1) < 0.5
+    return torch.where(swap, images.flip(3), images)
 
 
 def predict(module: Any, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
