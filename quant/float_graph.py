@@ -7,8 +7,9 @@ that ReLU and its relatives vanish into the operator in front of them.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +181,16 @@ class FloatGraph:
         if node is None:
             raise KeyError(name)
         return node.shape
+
+    def rewired(self, new: Mapping[str, FloatNode], drop: Mapping[str, str]) -> FloatGraph:
+        """Put `new` nodes in place of those of the same name; a dropped name means its stand-in."""
+        nodes = (new.get(node.name, node) for node in self.nodes if node.name not in drop)
+        rewired = tuple(
+            dataclasses.replace(node, inputs=tuple(drop.get(name, name) for name in node.inputs))
+            for node in nodes
+        )
+        output = drop.get(self.output, self.output)
+        return dataclasses.replace(self, nodes=rewired, output=output)
 
 
 def execute(graph: FloatGraph, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:

@@ -14,6 +14,7 @@ from .calibrate import Statistics
 from .errors import InputError
 from .names import printable
 from .quant_config import QuantConfig
+from .scale_groups import share_scales
 from .scales import activation_type, fit, weight_scales
 
 __all__ = ["Lowering"]
@@ -28,7 +29,10 @@ class Lowering:
     def __init__(
         self, graph: fg.FloatGraph, config: QuantConfig, statistics: dict[str, Statistics]
     ) -> None:
-        self.graph, self.config, self.statistics = graph, config, statistics
+        self.graph, self.config = graph, config
+        self.statistics = share_scales(
+            graph, statistics, lambda node: self._bits("act_bits", node.name, node.path)
+        )
         self.nodes: list[ir.Node] = []
         self.orders: dict[str, ir.IntArray] = {}
         self.types = {graph.input_name: self._type(graph.input_name, graph.input_name)}
