@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..names import printable
 from .onnx_operators import OPERATORS, OPSETS, STANDARD
-from .onnx_tensors import Array, TensorReader
+from .onnx_tensors import FOUR_BIT, Array, TensorReader
 
 __all__ = ["OnnxGraph", "OnnxNode", "read_onnx"]
 
@@ -55,7 +55,8 @@ class OnnxGraph:
     """A network in topological order with one input and one output.
 
     `input_shape` has the batch axis in front, 1 where the file leaves it open. `initializers` are
-    read-only arrays and hold the results of Constant nodes as well. `opset` is the standard one.
+    read-only arrays and hold the results of Constant nodes as well; those of
+    `four_bit` are 4-bit integers in int8 or uint8. `opset` is the standard one.
     """
 
     name: str
@@ -66,6 +67,7 @@ class OnnxGraph:
     input_dtype: np.dtype[Any]
     output_name: str
     opset: int
+    four_bit: frozenset[str] = frozenset()
 
 
 def read_onnx(path: Path) -> OnnxGraph:
@@ -140,7 +142,10 @@ class _Reader:
         output = self.proto.output[0].name
         _check_order(nodes, {source, *arrays}, output)
         opset = self.opsets.get(STANDARD, OPSETS[STANDARD][0])
-        return OnnxGraph(self.name, tuple(nodes), arrays, source, shape, dtype, output, opset)
+        small = frozenset(n for n, item in initializers.items() if item.data_type in FOUR_BIT)
+        return OnnxGraph(
+            self.name, tuple(nodes), arrays, source, shape, dtype, output, opset, small
+        )
 
     def _check_operators(self) -> None:
         """Domains, operator types and opsets of every node; nothing nested."""
@@ -243,7 +248,7 @@ def _constant(node: OnnxNode) -> Array:
     if len(node.attributes) != 1:
         raise InputError(f"node {printable(node.name)} (Constant): needs exactly one attribute")
     ((key, value),) = node.attributes.items()
-    kinds = {"value_float": np.float32, "value_floats": np.float32}
+    kinds: dict[str, Any] = {"value_float": np.float32, "value_floats": np.float32}
     kinds |= {"value_int": np.int64, "value_ints": np.int64}
     if key == "value" and isinstance(value, np.ndarray):
         return value

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..names import printable
 
-__all__ = ["MAX_TENSOR_ELEMENTS", "TensorReader"]
+__all__ = ["FOUR_BIT", "MAX_TENSOR_ELEMENTS", "Array", "TensorReader"]
 
 MAX_TENSOR_ELEMENTS = 1 << 26
 MAX_TOTAL_BYTES = 1 << 30  # of all constants together
@@ -24,9 +24,9 @@ MAX_RANK = 8
 Array = np.ndarray[Any, Any]
 
 # TensorProto.DataType (onnx.proto): number -> NumPy type, and the field that holds short tensors.
-_FLOAT, _INT4, _UINT4 = 1, 22, 21
+FOUR_BIT = _UINT4, _INT4 = 21, 22
 _TYPES: dict[int, tuple[Any, str]] = {
-    _FLOAT: (np.float32, "float_data"),
+    1: (np.float32, "float_data"),
     2: (np.uint8, "int32_data"),
     3: (np.int8, "int32_data"),
     4: (np.uint16, "int32_data"),
@@ -62,7 +62,7 @@ class TensorReader:
             raise InputError(f"{what}: its type is not a number that is read; known: {_NAMES}")
         kind, field = _TYPES[tensor.data_type]
         shape = self._shape(tensor, what, np.dtype(kind).itemsize)
-        packed = tensor.data_type in (_INT4, _UINT4)
+        packed = tensor.data_type in FOUR_BIT
         count = math.prod(shape)
         stored = (count + 1) // 2 if packed else count
         size = stored * np.dtype(kind).itemsize
