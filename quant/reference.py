@@ -7,6 +7,7 @@ below 2^53. Requantisation is int64; `ranges.infer` refuses a graph where that c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,15 +127,14 @@ class Reference:
 
         The bias and zero points are in it. InputError for an operator that sums nothing.
         """
-        centred = [
-            operand - self.types[name].zero_point
-            for name, operand in zip(node.inputs, operands, strict=True)
-        ]
+        zeros = [self.types[name].zero_point for name in node.inputs]
+        centred = [x - zero if zero else x for x, zero in zip(operands, zeros, strict=True)]
         match node:
-            case Dense():
-                return _dense(centred[0], self._weights[node.name]) + node.bias
-            case Conv2d():
-                return _conv(node, centred[0], self._weights[node.name]) + node.bias
+            case Dense() | Conv2d():
+                product = _conv if isinstance(node, Conv2d) else _dense
+                acc = product(node, centred[0], self._weights[node.name])
+                acc += node.bias
+                return acc
             case AvgPool():
                 image = _padded(centred[0], node.padding, 0)
                 return _sum(_taps(image, node.kernel, node.stride))
@@ -230,12 +230,12 @@ def _matrix(node: Conv2d | Dense, found: ranges.Range) -> Any:
     return np.ascontiguousarray(matrix, dtype=np.float32 if largest < 1 << 24 else np.float64)
 
 
-def _dense(centred: IntArray, matrix: Any) -> IntArray:
+def _dense(_node: Node, centred: IntArray, matrix: Any) -> IntArray:
     product: IntArray = (centred.astype(matrix.dtype) @ matrix[0]).astype(np.int64)
     return product
 
 
-def _sum(taps: Iterator[IntArray]) -> IntArray:
+def _sum(taps: Iterator[Any]) -> Any:
     total = next(taps).copy()
     for tap in taps:
         total += tap
@@ -245,6 +245,8 @@ def _sum(taps: Iterator[IntArray]) -> IntArray:
 def _conv(node: Conv2d, centred: IntArray, matrix: Any) -> IntArray:
     """Convolution of x - zp without bias, some images at a time: windows times `matrix`."""
     image = _padded(centred.astype(matrix.dtype), node.padding, 0)
+    if node.groups == node.out_channels and matrix.shape[1] == math.prod(node.kernel):
+        return _depthwise(node, image, matrix)
     (sh, sw), (dh, dw) = node.stride, node.dilation
     windows = np.lib.stride_tricks.sliding_window_view(image, node.extent, axis=(1, 2))
     windows = windows[:, ::sh, ::sw, :, ::dh, ::dw]  # [N, oh, ow, c, kh, kw]
@@ -258,6 +260,14 @@ def _conv(node: Conv2d, centred: IntArray, matrix: Any) -> IntArray:
         patches = _patches(part, groups).reshape(groups, -1, terms)
         product = np.matmul(patches, matrix)  # [groups, pixels, out / groups]
         result[i : i + step] = product.transpose(1, 0, 2).reshape(-1, *shape)
+    return result
+
+
+def _depthwise(node: Conv2d, image: Any, matrix: Any) -> IntArray:
+    """One channel in, one out: a sum of shifted images, each times its weights."""
+    taps = _taps(image, node.kernel, node.stride, node.dilation)
+    products = (tap * row for tap, row in zip(taps, matrix[:, :, 0].T, strict=True))
+    result: IntArray = _sum(products).astype(np.int64)
     return result
 
 
@@ -283,14 +293,16 @@ def _padded(
     return np.pad(x, ((0, 0), (top, bottom), (left, right), channels), constant_values=value)
 
 
-def _taps(image: Any, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[Any]:
+def _taps(
+    image: Any,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Iterator[Any]:
     """For each place of a window the [N, oh, ow, c] elements that stand there."""
-    rows = (image.shape[1] - kernel[0]) // stride[0] + 1
-    columns = (image.shape[2] - kernel[1]) // stride[1] + 1
+    extents = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+    rows, columns = (image.shape[1] - extents[0], image.shape[2] - extents[1])
     for i in range(kernel[0]):
         for j in range(kernel[1]):
-            yield image[
-                :,
-                i : i + (rows - 1) * stride[0] + 1 : stride[0],
-                j : j + (columns - 1) * stride[1] + 1 : stride[1],
-            ]
+            top, left = i * dilation[0], j * dilation[1]
+            yield image[:, top : top + rows : stride[0], left : left + columns : stride[1]]

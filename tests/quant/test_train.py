@@ -93,3 +93,20 @@ def test_accuracy_takes_the_first_of_ties():
     assert accuracy(scores, np.array([0, 1, 1])) == pytest.approx(2 / 3)
     with pytest.raises(InputError, match="one label each"):
         accuracy(scores, np.array([0]))
+
+
+def test_mirroring_swaps_left_and_right_in_some_images():
+    seen = []
+
+    class Spy(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return super().forward(x.flatten(1))
+
+    images = np.zeros((64, 1, 8, 8), dtype=np.float32)
+    images[:, 0, 3, 1] = 1.0
+    train(Spy(64, 2), images, np.zeros(64, dtype=np.int64), epochs=1, seed=0, mirror=True)
+    places = [tuple(int(v) for v in image[0].nonzero()[0]) for image in seen[0]]
+
+    assert set(places) == {(3, 1), (3, 6)}
+    assert 16 < places.count((3, 6)) < 48
