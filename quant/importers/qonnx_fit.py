@@ -1,0 +1,172 @@
+"""How an accumulator is brought to few bits: signs, multipliers, biases, and what they miss."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from .. import ir
+from ..errors import InputError
+from ..names import printable
+from ..scales import fit
+from ..types import IntArray
+from .onnx_layout import Window
+from .qonnx_add import M_BITS
+from .qonnx_steps import (
+    Difference,
+    Line,
+    Quantiser,
+    compare,
+    integer_steps,
+    limits,
+    requantize_steps,
+)
+from .qonnx_values import Linear, Mean, Quantised, Same, Source
+
+__all__ = [
+    "POINT",
+    "THRESHOLD_BITS",
+    "as_linear",
+    "convertible",
+    "fitted",
+    "ideal_bias",
+    "oriented",
+    "table_of",
+    "unchanged",
+]
+
+THRESHOLD_BITS = 4
+MAX_DIAGONAL = 1024  # features of a vector that a dense layer with a diagonal weight may rescale
+POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
+
+
+def unchanged(x: Quantised, lines: Sequence[Line], quantiser: Quantiser) -> bool:
+    """Whether every value of x keeps its integer and its meaning."""
+    line, zero = lines[0], x.kind.zero_point
+    if any(other != line for other in lines) or line.gain <= 0:
+        return False
+    if (x.scale, zero) != (quantiser.scale, quantiser.kind.zero_point):
+        return False
+    if x.kind.bipolar != quantiser.kind.bipolar:
+        return False
+    values = range(x.lo, x.hi + 1, 2 if x.kind.bipolar else 1)
+    return all(quantiser.apply(0, line.at(q - zero)) == q for q in values)
+
+
+def convertible(source: Source) -> bool:
+    """Whether `as_linear` can express it at a reasonable size."""
+    if isinstance(source, Same):
+        return source.image is not None or source.channels <= MAX_DIAGONAL
+    return not isinstance(source, Mean) or source.include or not any(source.window.padding)
+
+
+def as_linear(source: Source) -> Linear:
+    """A pool or a rescaling as a layer whose weights are one: a depthwise or diagonal one."""
+    if isinstance(source, Linear):
+        return source
+    if not isinstance(source, Mean | Same) or not convertible(source):
+        raise InputError(
+            f"layer {printable(source.path)}: what follows it cannot be expressed; put a quantiser "
+            "(QuantIdentity) directly behind it"
+        )
+    window = source.window if isinstance(source, Mean) else POINT
+    vector = isinstance(source, Same) and source.image is None
+    n = source.channels
+    weight = np.eye(n, dtype=np.int64) if vector else np.ones((n, *window.kernel, 1), np.int64)
+    return Linear(
+        name=source.name,
+        path=source.path,
+        x=source.x,
+        weight=weight,
+        bits=2,
+        bipolar=False,
+        window=None if vector else window,
+        groups=1 if vector else n,
+        flatten=isinstance(source, Mean) and source.whole,
+    )
+
+
+def oriented(linear: Linear, lines: Sequence[Line]) -> tuple[Linear, list[Line]]:
+    """Every gain positive: weights of falling channels change sign, those of flat ones are 0."""
+    weight, bits, bipolar = linear.weight.copy(), linear.bits, linear.bipolar
+    largest = max((abs(line.gain) for line in lines), default=Fraction(1)) or Fraction(1)
+    made = []
+    for channel, line in enumerate(lines):
+        if line.gain < 0:
+            weight[channel] *= -1
+            line = line.negated()
+        elif not line.gain:
+            weight[channel] = 0
+            line = dataclasses.replace(line, gain=largest)
+            bits, bipolar = max(bits, 2), False
+        made.append(line)
+    if not bipolar and weight.max(initial=0) >= 1 << (bits - 1):
+        bits += 1
+    if bits > 8:
+        raise InputError(
+            f"layer {printable(linear.path)}: a batch norm turns the sign of a weight of -128; "
+            "export weights with a narrow range (-127..127)"
+        )
+    return dataclasses.replace(linear, weight=weight, bits=bits, bipolar=bipolar), made
+
+
+def table_of(lines: Sequence[Line], quantiser: Quantiser, path: str) -> ir.Requantize:
+    """Multipliers and shift for lines with positive gains; offsets are left to a bias."""
+    pitches = [quantiser.pitch(channel) for channel in range(len(lines))]
+    found = {limits(quantiser, channel, line) for channel, line in enumerate(lines)}
+    if None in pitches or len(found) > 1:
+        why = "clamps its channels differently" if len(found) > 1 else "does not round evenly"
+        raise InputError(
+            f"layer {printable(path)}: the quantiser behind it {why}; only results of at most "
+            f"{THRESHOLD_BITS} bits can do so, or round with ROUND, FLOOR or CEIL"
+        )
+    ratios = np.array(
+        [float(line.gain / p[1]) for line, p in zip(lines, pitches, strict=True) if p is not None]
+    )
+    if (ratios == ratios[0]).all():
+        ratios = ratios[:1]
+    multipliers, shift = fit(ratios, M_BITS)
+    lo, hi = found.pop()
+    shifts = np.full(len(multipliers), shift)
+    return ir.Requantize(multipliers, shifts, quantiser.kind, M_BITS, lo, hi)
+
+
+def ideal_bias(line: Line, quantiser: Quantiser, channel: int) -> Fraction | None:
+    """What the accumulator should be raised by so that rounding half up does the rest."""
+    pitch = quantiser.pitch(channel)
+    if pitch is None:
+        return None
+    first, step = pitch
+    place = quantiser.lo + 1 - quantiser.kind.zero_point - Fraction(1, 2)
+    return (line.offset - first + place * step) / line.gain
+
+
+def fitted(
+    linear: Linear, lines: Sequence[Line], quantiser: Quantiser
+) -> tuple[ir.Requantize, IntArray, Difference, str]:
+    """Table, bias, difference from exact arithmetic, and a note on the rounded bias."""
+    table = table_of(lines, quantiser, linear.path)
+    lo, hi = linear.interval()
+    wanted = integer_steps(quantiser, lines, lo, hi)
+    below, moved = [], []
+    for channel, line in enumerate(lines):
+        exact = ideal_bias(line, quantiser, channel)
+        assert exact is not None
+        below.append(math.floor(exact))
+        rest = exact - below[-1]
+        moved.append(float(min(rest, 1 - rest) * line.gain / quantiser.scale))
+    floor = np.array(below, dtype=np.int64)
+    errors = []
+    for bias in (floor, floor + 1):
+        made = requantize_steps(table, bias, lo, hi)
+        errors.append(np.abs(made - wanted).sum(axis=1))
+    bias = np.where(errors[1] < errors[0], floor + 1, floor)
+    difference = compare(wanted, requantize_steps(table, bias, lo, hi), lo, hi)
+    note = ""
+    if difference.largest and max(moved):
+        note = f"bias rounded by at most {max(moved):.2g} of a step of the result"
+    return table, bias, difference, note
