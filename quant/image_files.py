@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def _labels(path: Path, count: int) -> Labels:
     return result
 
 
-def _expand(path: Path, opener: Callable[..., IO[bytes]], size: int) -> Pixels:
+def _expand(path: Path, opener: Callable[[Path], Any], size: int) -> Pixels:
     try:
         with opener(path) as file:
             data = file.read(size + 1)

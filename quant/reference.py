@@ -131,13 +131,13 @@ class Reference:
         centred = [x - zero if zero else x for x, zero in zip(operands, zeros, strict=True)]
         match node:
             case Dense() | Conv2d():
-                product = _conv if isinstance(node, Conv2d) else _dense
-                acc = product(node, centred[0], self._weights[node.name])
+                acc = _products(node, centred[0], self._weights[node.name])
                 acc += node.bias
                 return acc
             case AvgPool():
                 image = _padded(centred[0], node.padding, 0)
-                return _sum(_taps(image, node.kernel, node.stride))
+                sums: IntArray = _sum(_taps(image, node.kernel, node.stride))
+                return sums
             case GlobalAvgPool():
                 total: IntArray = centred[0].sum(axis=(1, 2))
                 return total
@@ -230,7 +230,10 @@ def _matrix(node: Conv2d | Dense, found: ranges.Range) -> Any:
     return np.ascontiguousarray(matrix, dtype=np.float32 if largest < 1 << 24 else np.float64)
 
 
-def _dense(_node: Node, centred: IntArray, matrix: Any) -> IntArray:
+def _products(node: Conv2d | Dense, centred: IntArray, matrix: Any) -> IntArray:
+    """Sums of w (x - zp), without bias."""
+    if isinstance(node, Conv2d):
+        return _conv(node, centred, matrix)
     product: IntArray = (centred.astype(matrix.dtype) @ matrix[0]).astype(np.int64)
     return product
 

@@ -1,4 +1,4 @@
-"""The zoo: every network by name, with its input, its published size and its sources' counting."""
+"""The zoo: every network by name, with its input and its published number of parameters."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def network(name: str, seed: int = 0) -> tuple[Any, Any]:
 
 def parameters(module: Any, *, statistics: bool) -> int:
     """Number of parameters; with `statistics` also batch norm's moving means and variances."""
-    count = sum(p.numel() for p in module.parameters())
+    count: int = sum(p.numel() for p in module.parameters())
     moving = (
         buffer.numel()
         for name, buffer in module.named_buffers()
