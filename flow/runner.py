@@ -15,6 +15,7 @@ from ..quant.ir import ArgMax, Graph, IntArray
 from ..quant.names import printable
 from ..sim.clocked import run_frames
 from .frames import read_frames
+from .sources import load_graph
 
 __all__ = ["run"]
 
@@ -22,13 +23,13 @@ __all__ = ["run"]
 def run(source: Path, inputs: Path, output: Path, engine: str = "reference") -> dict[str, Any]:
     """Write `logits` [n, ...] (the graph's output) and `argmax` [n] for `inputs` to `output`.
 
-    `source` is a build directory or graph.json; the engine `verilator` needs a directory, whose
-    Verilog it compiles and runs. The JSON tells whether the engine equals the reference. Raises
-    InputError naming the file or option.
+    `source` is a build directory, graph.json or a quantised FILE.onnx; the engine `verilator`
+    needs a directory, whose Verilog it compiles and runs. The JSON tells whether the engine equals
+    the reference. Raises InputError naming the file or option.
     """
     source, output = Path(source), Path(output)
     is_build = source.is_dir()
-    graph = serialize.load(source / "graph.json" if is_build else source)
+    graph = serialize.load(source / "graph.json") if is_build else load_graph(str(source))
     if engine == "verilator" and not is_build:
         raise InputError(
             f"{printable(str(source))}: --engine verilator runs a build directory's Verilog; "

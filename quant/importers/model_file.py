@@ -1,4 +1,4 @@
-"""MODEL on the command line: graph.json, FILE.py:NAME or FILE.pt2 becomes an integer graph."""
+"""MODEL on the command line becomes an integer graph: a file, or a name in a Python file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from ..ir import Graph
 from ..names import printable
 from ..npz import load_array
 from ..quantize import QuantConfig, quantize
+from .onnx_model import load_onnx
 from .torch_module import import_program, import_torch
 
 __all__ = ["load_model"]
 
-KINDS = "graph.json, FILE.py:NAME or FILE.pt2"
+KINDS = "FILE.onnx, graph.json, FILE.py:NAME or FILE.pt2"
 
 
 def load_model(
@@ -37,20 +38,28 @@ def load_model(
     `graph.json` is read as it is; `config` and `calibration` do not apply. FILE.py:NAME runs the
     file and takes NAME: a torch module, a (module, example input) pair, or a callable that returns
     one. FILE.pt2, written by torch.export.save, needs `trust_model`, because loading one can run
-    code. Both are quantised with the array `x` [n, c, h, w] or [n, features] of the .npz file
+    code. FILE.onnx is data; a quantised one needs neither `calibration` nor `config`. All float
+    models are quantised with the array `x` [n, c, h, w] or [n, features] of the .npz file
     `calibration`. Raises InputError, naming the file or option.
     """
     path, _, attribute = spec.rpartition(":")
     if path.endswith(".py"):
         _require_torch()
         model = _from_python(Path(path), attribute)
-        data = _calibration(spec, calibration)
-        graph = _import(model, data)
-        return quantize(graph, data, config or QuantConfig())
+        frames = _calibration(spec, calibration)
+        return quantize(_import(model, frames), frames, config or QuantConfig())
     file = Path(spec)
     if file.suffix == ".json":
         _require(file)
         return serialize.load(file)
+    if file.suffix == ".onnx":
+        _require(file)
+
+        def data() -> np.ndarray[Any, Any]:
+            _require_torch()
+            return _calibration(spec, calibration)
+
+        return load_onnx(file, data, config).graph
     if file.suffix == ".pt2":
         _require(file)
         if not trust_model:
@@ -59,18 +68,13 @@ def load_model(
                 "give --trust-model if you trust its author"
             )
         _require_torch()
-        data = _calibration(spec, calibration)
-        return quantize(_from_export(file), data, config or QuantConfig())
+        frames = _calibration(spec, calibration)
+        return quantize(_from_export(file), frames, config or QuantConfig())
     raise InputError(_not_a_model(file))
 
 
 def _not_a_model(file: Path) -> str:
     name = printable(file.name)
-    if file.suffix == ".onnx":
-        return (
-            f"{name}: ONNX files are not read; give the torch module as FILE.py:NAME, "
-            "or a graph.json"
-        )
     if file.suffix == ".py":
         return f"{name}: name the module or function in it, as {name}:NAME"
     return f"{name}: not a model file; a model is {KINDS}"
@@ -83,7 +87,7 @@ def _require(file: Path) -> None:
 
 def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
-        raise InputError("reading a torch model needs torch: pip install 'tercet[torch]'")
+        raise InputError("quantising a model needs torch: pip install 'tercet[torch]'")
 
 
 def _calibration(spec: str, path: Path | None) -> np.ndarray[Any, Any]:

@@ -31,11 +31,12 @@ def statements(
         differs = None
         if pending is not None and kind is not None:
             differs = _difference(reference, node, pending, kind)
+        note = pending.note if pending is not None else ""
         if differs is None or not differs.size:
-            found.append(Exactness(node.name, "integer"))
+            found.append(Exactness(node.name, "integer", note=note))
         else:
-            share = float((differs != 0).mean())
-            found.append(Exactness(node.name, "rescaled", share, int(np.abs(differs).max())))
+            share, largest = float((differs != 0).mean()), int(np.abs(differs).max())
+            found.append(Exactness(node.name, "rescaled", share, largest, note))
     return tuple(found)
 
 
@@ -97,7 +98,7 @@ def _sum(
     a, b = (rng.integers(k.lo, k.hi + 1, SAMPLES) - k.zero_point for k in pending.kinds)
     first, second = (scale_of(k) for k in pending.kinds)
     made = reference.finish(node, a * node.multipliers[0] + b * node.multipliers[1])
-    real: FloatArray = (a * first + b * second) / scale_of(kind)
+    real = np.asarray((a * first + b * second) / scale_of(kind), dtype=np.float64)
     return made - _ideal(real, kind, pending.limits(kind))
 
 
@@ -106,7 +107,7 @@ def _join(node: ir.Concat, pending: Join, kind: ir.TensorType) -> ir.IntArray:
     for table, source in zip(node.requantize, pending.kinds, strict=True):
         if table is not None:
             acc = np.arange(source.lo, source.hi + 1) - source.zero_point
-            real = acc * scale_of(source) / scale_of(kind)
+            real = np.asarray(acc * (scale_of(source) / scale_of(kind)), dtype=np.float64)
             made = requantize(table, acc[:, None])[:, 0]
             differences.append(made - _ideal(real, kind, pending.limits(kind)))
     return np.concatenate(differences)

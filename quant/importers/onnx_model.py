@@ -20,8 +20,9 @@ from .onnx_pools import POOLS
 from .onnx_qlinear import CONTRIB_QLINEAR, QLINEAR
 from .onnx_quantised import Imported, QuantisedWalker, Trace
 from .onnx_real import REAL
+from .qonnx import convert
 
-__all__ = ["KINDS", "OnnxModel", "import_quantised", "kind_of", "load_onnx"]
+__all__ = ["KINDS", "OnnxModel", "describe", "import_quantised", "kind_of", "load_onnx"]
 
 KINDS = ("float", "QDQ", "QOperator", "QONNX")
 
@@ -80,25 +81,32 @@ def load_onnx(
 ) -> OnnxModel:
     """Read FILE.onnx of any kind.
 
-    `calibration` gives the inputs [n, ...] that a float model is quantised with; it is called for
-    such a model only. Raises InputError naming file, node and fix.
+    `calibration` gives the inputs [n, ...] that a float model is quantised with by `config`; it is
+    called for such a model only. Raises InputError naming file, node and fix.
     """
-    onnx = read_onnx(path)
+    shown, onnx = printable(path.name), read_onnx(path)
     kind = kind_of(onnx)
+    if kind != "float" and config is not None:
+        raise InputError(
+            f"{shown}: is quantised already ({kind}); quantisation options are for float models"
+        )
     try:
-        if kind == "QONNX":
-            from .qonnx import import_qonnx
-
-            return OnnxModel(import_qonnx(onnx), kind)
         if kind != "float":
-            made = import_quantised(onnx)
-            return OnnxModel(made.graph, kind, made.notes, made.exactness, made.traces)
+            return _model((convert if kind == "QONNX" else import_quantised)(onnx), kind)
         graph, notes = import_float(onnx)
     except InputError as error:
-        raise InputError(f"{printable(path.name)}: {error}") from None
+        raise InputError(f"{shown}: {error}") from None
     if calibration is None:
         raise InputError(
-            f"{printable(path.name)}: a float model needs --calibration X.npz with an array 'x' "
-            "of typical inputs"
+            f"{shown}: a float model needs --calibration X.npz with an array 'x' of typical inputs"
         )
     return OnnxModel(quantize(graph, calibration(), config or QuantConfig()), kind, notes)
+
+
+def describe(path: Path) -> OnnxModel | None:
+    """A quantised FILE.onnx as `load_onnx`; None for a float one. Raises InputError."""
+    return None if kind_of(read_onnx(path)) == "float" else load_onnx(path)
+
+
+def _model(made: Imported, kind: str) -> OnnxModel:
+    return OnnxModel(made.graph, kind, made.notes, made.exactness, made.traces)

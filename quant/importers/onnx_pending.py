@@ -31,7 +31,8 @@ class Pending:
     """Layer `path` reads the tensors `inputs` of types `kinds`; its result lies in `lo`..`hi`.
 
     `before` is the layer that made the only input, with the type it made, if nothing else reads
-    that: a result of the same type then needs no layer of its own.
+    that: a result of the same type then needs no layer of its own. `note` says what was rounded
+    otherwise than in the model.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Pending:
     lo: float = -math.inf
     hi: float = math.inf
     before: tuple[Pending, ir.TensorType] | None = None
+    note: str = ""
 
     @property
     def clamped(self) -> bool:

@@ -21,13 +21,15 @@ from .exactness import Exactness
 from .onnx_exactness import statements
 from .onnx_file import OnnxGraph, OnnxNode
 from .onnx_finish import finish_graph
-from .onnx_layout import Window, fail, label
-from .onnx_pending import Join, Linear, Mean, Pending, Source
+from .onnx_layout import Window, fail
+from .onnx_pending import Join, Linear, Mean, Pending, Source, scale_of
 from .onnx_walk import Value, Walker
 
 __all__ = ["Imported", "QuantisedWalker", "Seen", "Trace", "Weight"]
 
 Step = Callable[[str], str]
+ONE = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
+SCALING = 64  # weight of a layer that only scales: its offset has a 64th of a step's resolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,25 +268,42 @@ class QuantisedWalker(Walker):
             "kinds": (value.kind,),
             "before": before,
         }
-        one = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
         layer = Join(**common) if value.flat or len(value.shape) == 1 else None
-        pending = layer or Mean(**common, window=one, include=False)
+        pending = layer or Mean(**common, window=ONE, include=False)
         return self.pend(value, pending, value.shape, alone=value.alone)
 
     def affine(self, node: OnnxNode, value: Seen, gain: FloatArray, offset: FloatArray) -> Seen:
-        """value * gain + offset per channel, taken up by the layer that makes `value`."""
-        pending, steps = value.pending, value.steps
+        """value * gain + offset per channel: in the layer that makes `value`, else in its own."""
+        pending, steps, note = value.pending, value.steps, ""
         if pending is None and value.alone and value.name in self.producers:
             pending = self.producers[value.name][0]
-            self.notes.append(
-                f"{label(node)}: joined with layer {printable(pending.path)} before its rounding, "
-                "where the model rounds twice"
-            )
-        if not isinstance(pending, Linear) or pending.clamped or steps:
-            fail(
-                node,
-                "a scaling or an addition of constants must stand directly behind a Conv, Gemm or "
-                "MatMul; fold it before quantising (onnxruntime's quant_pre_process does)",
-            )
-        merged = pending.scaled(gain, offset)
-        return self.pend(value, merged, value.shape, alone=value.alone)
+            note = f"{node.op} taken up before the rounding, where the model rounds twice"
+        if isinstance(pending, Linear) and not pending.clamped and not steps:
+            merged = dataclasses.replace(pending.scaled(gain, offset), note=note or pending.note)
+            return self.pend(value, merged, value.shape, alone=value.alone)
+        if value.pending is None and len(value.shape) == 3 and not value.flat:
+            return self.pend(value, self._scaling(node, value, gain, offset), value.shape)
+        return fail(
+            node,
+            "a scaling or an addition of constants must stand behind a Conv, Gemm or MatMul, or "
+            "between a DequantizeLinear and a QuantizeLinear of an image; fold it before "
+            "quantising (onnxruntime's quant_pre_process does)",
+        )
+
+    def _scaling(self, node: OnnxNode, value: Seen, gain: FloatArray, offset: FloatArray) -> Linear:
+        """A depthwise 1x1 convolution whose multipliers, one a channel, are the factors."""
+        assert value.kind is not None
+        factor = np.where(gain < 0, -SCALING, SCALING).astype(np.int64)
+        steps = np.where(gain == 0, 1.0, np.abs(gain)) * scale_of(value.kind) / SCALING
+        return Linear(
+            path=node.name,
+            inputs=(value.name,),
+            kinds=(value.kind,),
+            note=f"the offset was rounded to 1/{SCALING} of an input step",
+            weight=np.where(gain == 0, 0, factor).reshape(-1, 1, 1, 1),
+            weight_bits=8,
+            steps=steps,
+            bias=offset / steps,
+            window=ONE,
+            groups=value.channels,
+        )

@@ -112,12 +112,12 @@ def test_broken_exported_program(tmp_path, data):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("model.onnx", "ONNX files are not read.*graph.json"),
         ("model.py", "model.py:NAME"),
         ("model.pth", "not a model file"),
         ("model", "not a model file"),
         ("missing.py:make", "no such file"),
         ("missing.json", "no such file"),
+        ("missing.onnx", "no such file"),
         ("missing.pt2", "no such file"),
     ],
 )
