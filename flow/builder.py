@@ -24,12 +24,15 @@ from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
 from ..quant.names import printable
 from ..sim import sites, standalone
+from ..sim.expected import random_frames
 from . import targets
-from .design import Design, prepare
+from .design import Design
 from .emit import TOP, emit, voters
 from .estimator import estimate_design
-from .folding import balance, folding_json, load_folding
+from .explain import explanation, rate
+from .folding import Goal, folding_json
 from .frames import read_frames
+from .goals import folded_design
 from .plan import Plan, load_plan
 from .sources import load_graph
 
@@ -53,6 +56,9 @@ def build(
     target: str | None = None,
     plan: Path | None = None,
     fold: str = "auto",
+    fps: float | None = None,
+    fit: float | None = None,
+    clock_mhz: float | None = None,
     trust_model: bool = False,
     explain: bool = False,
     quantisation: Mapping[str, Any] | None = None,
@@ -61,43 +67,32 @@ def build(
     """Read MODEL and write the build directory `out`; the result is design.md's `build` JSON.
 
     `calibration` sets the ranges of a float model and scores neurons for the plan; `vectors` are
-    the frames for `tercet verify` and `inject` (default: calibration, else random ones).
+    the frames for `tercet verify` and `inject` (default: calibration, else random ones). `fold`
+    is "auto" or a TOML file; `fps`, `fit` and `clock_mhz` as in `folding.Goal`; `explain` adds what
+    each layer needs.
     Raises InputError naming the file, layer or option; nothing half-written stays behind.
     """
     tell = progress or _silent
-    device = targets.find(target or targets.DEFAULT)
+    device, wish = targets.find(target or targets.DEFAULT), Goal(fold, fps, fit, clock_mhz)
     _check_output(out)
     hardening = load_plan(plan) if plan is not None else Plan()
     tell("reading the model")
     graph = load_graph(model, calibration, quantisation, trust_model)
-    folding = balance(graph) if fold == "auto" else load_folding(Path(fold), graph)
     known = read_frames(graph, calibration)[0] if calibration is not None else None
     frames, labels = read_frames(graph, vectors) if vectors is not None else (known, None)
-    design = prepare(graph, folding, hardening, known)
+    tell("folding the layers")
+    design = folded_design(graph, device, wish, hardening, known)
     result = build_design(
         design, out, target=device.name, frames=frames, labels=labels, progress=progress
     )
+    result |= rate(result["initiation_interval"], wish, device)
     if explain:
-        result["explain"] = [_explain(layer) for layer in design.layers]
+        result |= explanation(design, result["estimate"], device)
     return result
 
 
 def _silent(*args: object) -> None:
     """No progress is shown."""
-
-
-def _explain(layer: LayerConfig) -> dict[str, Any]:
-    window = layer.window
-    return {
-        "layer": layer.name,
-        "cycles_per_frame": layer.cycles_per_frame,
-        "windows": window.windows,
-        "passes": len(window.passes),
-        "steps": window.steps,
-        "out_lanes": layer.out_lanes,
-        "buffer_words": window.depth,
-        "fifo_beats": layer.fifo_beats,
-    }
 
 
 def build_design(
@@ -222,6 +217,7 @@ def _manifest(
             "lanes": window.word,
             "lane_bits": window.lane_bits,
             "signed": kind.signed,
+            "bipolar": kind.bipolar,
             "beats": window.frame_words,
             "shape": list(design.graph.input_shape),
             "permutation": None,
@@ -258,6 +254,7 @@ def _stream(layer: LayerConfig, prefix: str, permutation: Mapping[str, IntArray]
         "lanes": layer.out_lanes,
         "lane_bits": layer.out_bits,
         "signed": layer.out_signed,
+        "bipolar": layer.out_bipolar,
         "beats": layer.groups_per_frame * layer.beats,
         "shape": list(layer.out_shape),
         "permutation": None if order is None else order.tolist(),
@@ -297,9 +294,7 @@ def _versions() -> dict[str, str]:
 def _vectors(work: Path, graph: Graph, frames: IntArray | None, labels: IntArray | None) -> None:
     """Frames for the benches; random ones (seed 0) where the user gave none."""
     if frames is None:
-        low, high = graph.input_type.lo, graph.input_type.hi
-        shape = (RANDOM_VECTORS, *graph.input_shape)
-        frames = np.random.default_rng(0).integers(low, high + 1, size=shape)
+        frames = random_frames(graph, RANDOM_VECTORS, 0)
     arrays = {"x": np.asarray(frames, dtype=np.int64)}
     if labels is not None:
         arrays["labels"] = np.asarray(labels, dtype=np.int64)

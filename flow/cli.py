@@ -22,7 +22,10 @@ _EPILOG = """\
 exit status: 0 what was asked holds; 1 it ran and a claim failed; 2 bad input; 130 interrupted
 A DIR that somebody else made is code: verify, inject, run and synth compile and run its Verilog.
 """
-_MODEL = "FILE.py:NAME (your code, it is run), FILE.pt2 (with --trust-model), or graph.json"
+_MODEL = (
+    "FILE.onnx (float or quantised), FILE.py:NAME (your code, it is run), FILE.pt2 (with "
+    "--trust-model), or graph.json"
+)
 _DIR = "build directory; its Verilog is compiled and run"
 
 
@@ -120,9 +123,6 @@ def _build(command: argparse.ArgumentParser) -> None:
         metavar="X.npz",
         help="inputs `x`, with `labels` if known, for verify and inject (default: calibration)",
     )
-    command.add_argument(
-        "--explain", action="store_true", help="print how each layer is folded and buffered"
-    )
 
 
 def _estimate(command: argparse.ArgumentParser) -> None:
@@ -140,9 +140,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
     _target(command, "to estimate for")
     command.add_argument("--plan", type=Path, metavar="P.toml", help="hardening plan")
-    command.add_argument(
-        "--fold", default="auto", metavar="auto|F.toml", help="lanes of each layer (default: auto)"
-    )
+    _folding(command)
     command.add_argument(
         "--trust-model",
         action="store_true",
@@ -151,8 +149,30 @@ def _model(command: argparse.ArgumentParser) -> None:
     _quantisation(command)
 
 
+def _folding(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("folding: at most one of --fold, --fps and --fit")
+    group.add_argument(
+        "--fold", default="auto", metavar="auto|F.toml", help="lanes of each layer (default: auto)"
+    )
+    group.add_argument(
+        "--fps", type=_positive, metavar="N", help="as small as N frames a second allow"
+    )
+    group.add_argument(
+        "--fit",
+        type=_positive,
+        metavar="SHARE",
+        help="as fast as fits a share of the target's LUTs, flip-flops, DSPs and memory, e.g. 0.8",
+    )
+    group.add_argument(
+        "--clock", type=_positive, metavar="MHZ", help="that --fps counts with (default: target's)"
+    )
+    group.add_argument(
+        "--explain", action="store_true", help="print how each layer is folded and what it needs"
+    )
+
+
 def _quantisation(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("quantisation (not for graph.json)")
+    group = command.add_argument_group("quantisation (of float models)")
     group.add_argument("--weight-bits", type=int, metavar="2..8", help="default: 8")
     group.add_argument("--act-bits", type=int, metavar="2..8", help="default: 8")
     group.add_argument("--scheme", metavar="scale|pow2", help="default: scale")
@@ -182,8 +202,8 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "source",
         type=Path,
-        metavar="DIR|graph.json",
-        help=f"graph, or {_DIR} by --engine verilator",
+        metavar="DIR|graph.json|FILE.onnx",
+        help=f"graph or quantised model, or {_DIR} by --engine verilator",
     )
     command.add_argument(
         "--inputs", type=Path, required=True, metavar="X.npz", help="integer inputs `x`"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..quant.errors import InputError
+from .exactness import explained, statements
 from .progress import Progress
 
 __all__ = ["Done", "Run", "build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
@@ -58,17 +59,19 @@ def build(args: Namespace) -> Done:
             args.model,
             args.output,
             vectors=args.vectors,
-            explain=args.explain,
             progress=progress,
             **_model(args),
         )
-    return Done(result, report_text.build)
+    if args.explain:
+        result |= statements(args.model)
+    return Done(result, explained(report_text.build))
 
 
 def _model(args: Namespace) -> dict[str, Any]:
     """The options that turn a model into a design."""
-    names = ("calibration", "target", "plan", "fold", "trust_model")
-    return {name: getattr(args, name) for name in names} | {"quantisation": quantisation(args)}
+    names = ("calibration", "target", "plan", "fold", "fps", "fit", "explain", "trust_model")
+    options = {name: getattr(args, name) for name in names}
+    return options | {"clock_mhz": args.clock, "quantisation": quantisation(args)}
 
 
 def quantisation(args: Namespace) -> Result:
@@ -151,4 +154,5 @@ def estimate(args: Namespace) -> Done:
     from . import report_text
     from .estimator import estimate_command
 
-    return Done(estimate_command(args.model, **_model(args)), report_text.estimate)
+    result = estimate_command(args.model, **_model(args))
+    return Done(result | statements(args.model), explained(report_text.estimate))

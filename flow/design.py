@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..hw.config import LayerConfig
-from ..hw.configure import Fold, Protection, chain, configure
+from ..hw.configure import Fold, Protection, circuit_nodes, configure
 from ..hw.timing import Timing, recurrence
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
@@ -62,7 +62,7 @@ def prepare(
 
 
 def _complete(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Fold]:
-    names, known = [node.name for node in chain(graph)], {node.name for node in graph}
+    names, known = [node.name for node in circuit_nodes(graph)], {node.name for node in graph}
     for name in folding:
         if name not in known:
             raise InputError(

@@ -5,19 +5,19 @@ docs/estimate.md says how each number is made and how far it was found from synt
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..hw.config import LayerConfig
 from ..hw.configure import Fold
 from ..quant.ir import Graph, IntArray
 from . import targets
-from .costs import blocks, ffs, luts, mapped
+from .costs import luts
 from .costs.families import FAMILIES, Blocks
+from .costs.layer import resources
 from .design import Design, prepare
+from .folding import Goal
 from .plan import Plan
 from .targets import Target
 
@@ -38,7 +38,7 @@ class LayerCost:
     luts: int | None
     ffs: int | None
     rtl_ffs: int
-    dsps: int | None
+    dsps: float | None
     brams: float | None
     latency_cycles: int
     initiation_interval: int
@@ -55,7 +55,7 @@ class Cost:
     luts: int | None
     ffs: int | None
     rtl_ffs: int
-    dsps: int | None
+    dsps: float | None
     brams: float | None
     latency_cycles: int
     initiation_interval: int
@@ -96,40 +96,55 @@ def estimate_command(
     target: str | None = None,
     plan: Path | None = None,
     fold: str = "auto",
+    fps: float | None = None,
+    fit: float | None = None,
+    clock_mhz: float | None = None,
+    explain: bool = False,
     calibration: Path | None = None,
     trust_model: bool = False,
     quantisation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`tercet estimate`: COST of MODEL or of a build directory.
+    """`tercet estimate`: COST of MODEL or of a build directory, and frames a second.
 
-    A directory brings its own folding, plan and target. Raises InputError naming file or option.
+    A directory brings its own folding, plan and target. `fold` is "auto" or a TOML file;
+    `fps`, `fit` and `clock_mhz` as in `folding.Goal`; `explain` adds what each layer needs. Raises
+    InputError naming file or option.
     """
+    from .explain import explanation, rate
     from .sources import built_design, model_design
 
+    wish = Goal(fold, fps, fit, clock_mhz)
     if Path(model).is_dir():
-        design, built_for = built_design(Path(model), plan=plan, fold=fold)
-        return estimate_design(design, targets.find(target or built_for))
-    device = targets.find(target or targets.DEFAULT)
-    design = model_design(
-        model,
-        plan=plan,
-        fold=fold,
-        calibration=calibration,
-        quantisation=quantisation,
-        trust_model=trust_model,
-    )
-    return estimate_design(design, device)
+        design, built_for = built_design(Path(model), plan=plan, goal=wish)
+        device = targets.find(target or built_for)
+    else:
+        device = targets.find(target or targets.DEFAULT)
+        design = model_design(
+            model,
+            target=device,
+            plan=plan,
+            goal=wish,
+            calibration=calibration,
+            quantisation=quantisation,
+            trust_model=trust_model,
+        )
+    result = estimate_design(design, device)
+    result |= rate(result["initiation_interval"], wish, device)
+    if explain:
+        result |= explanation(design, result, device)
+    return result
 
 
 def _cost(design: Design, target: Target) -> Cost:
     family, timing = FAMILIES.get(target.family.name), design.timing()
     model = luts.model(target.family.name) if family else None
-    found, lanes = [], design.layers[0].window.word
+    found, lanes = [], {layer.name: layer.out_lanes for layer in design.layers}
     for index, layer in enumerate(design.layers):
-        counts = _resources(layer, lanes, family, model, first=index == 0)
+        source = lanes.get(layer.sources[0], layer.in_lanes)
+        one = resources(layer, source, target.family.name, first=index == 0)
+        counts = (one.luts, one.ffs, one.rtl_ffs, one.dsps, one.brams)
         end = timing.layers[layer.name][0]
         found.append(LayerCost(layer.name, layer.op, *counts, end, layer.cycles_per_frame))
-        lanes = layer.out_lanes
     return Cost(
         target=target.name,
         luts=_total([layer.luts for layer in found]),
@@ -143,30 +158,6 @@ def _cost(design: Design, target: Target) -> Cost:
         layers=tuple(found),
         source=_source(target, family, model),
     )
-
-
-@functools.lru_cache(maxsize=4096)
-def _resources(
-    layer: LayerConfig, lanes: int, family: Blocks | None, model: luts.Model | None, *, first: bool
-) -> tuple[int | None, int | None, int, int | None, float | None]:
-    """LUTs, flip-flops, registers, DSP and memory blocks of a layer; None where nothing is known.
-
-    `lanes` is the width of the stream before it; `first`: nothing flags frames before it. Layers
-    compare by identity, and `configure` hands out one for equal foldings.
-    """
-    held = tuple(ffs.registers(layer))
-    rtl = ffs.ff_bits(held) + ffs.ff_bits(ffs.converter(lanes, layer))
-    if family is None:
-        return None, None, rtl, None, None
-    placed = blocks.place(layer, family)
-    price = None
-    if model is not None:
-        amounts = luts.features(layer, held, placed, lanes, family)
-        price = round(model.luts(amounts, sum(one.lutrams for one in placed)))
-    flip_flops = rtl + mapped.added(layer, placed, family, first=first)
-    brams = sum(one.brams for one in placed)
-    dsps = blocks.dsps(blocks.products(layer), family)
-    return price, flip_flops, rtl, dsps, int(brams) if brams == int(brams) else brams
 
 
 def _total(values: list[Any]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hw.config import MODULI
-from ..hw.configure import Protection, chain
+from ..hw.configure import Protection, circuit_nodes
 from ..quant import criticality
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph, IntArray
@@ -195,7 +195,7 @@ def protect(
     `select_x`: frames to score neurons on, needed for a share only (use other frames to evaluate).
     Raises InputError for a layer or neuron that the graph lacks, or a share without frames.
     """
-    circuits = {node.name: node for node in chain(graph)}
+    circuits = {node.name: node for node in circuit_nodes(graph)}
     layers = {name: node for name, node in circuits.items() if isinstance(node, Conv2d | Dense)}
     for name in plan.layer_control:
         if name not in circuits:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
+__all__ = ["build", "demo", "doctor", "estimate", "exactness", "inject", "run", "synth", "verify"]
 
 Result = dict[str, Any]
 _WIDTH = 120  # of files and pipes
@@ -103,6 +103,59 @@ def estimate(result: Result) -> None:
         table.add_row(key, _cell(result[key]))
     console.print(table)
     console.print(f"source: {result['source']}")
+    _rate(console, result)
+    _explanation(console, result)
+
+
+def _rate(console: Console, result: Result) -> None:
+    if "fps" in result:
+        fps, clock = _cell(result["fps"]), _cell(result["clock_mhz"])
+        console.print(f"{fps} frames a second at {clock} MHz, if the clock is reached")
+
+
+_EXPLAINED = {
+    "layer": "layer", "pe": "pe", "simd": "simd", "multiplier": "from", "weights": "weights",
+    "multipliers": "multipliers", "utilisation": "used", "cycles_per_frame": "cycles",
+    "luts": "LUT", "ffs": "FF", "dsps": "DSP", "brams": "BRAM",
+    "buffer_words": "buffer", "buffer_copies": "copies", "fifo_beats": "fifo",
+}  # fmt: skip
+_SHARES = ("utilisation", "share")
+
+
+def _explanation(console: Console, result: Result) -> None:
+    """Folding, cycles and resources by layer; the device's shares; the layer to make faster."""
+    if "explain" not in result:
+        return
+    table = _table("layers", *_EXPLAINED.values())
+    for layer in result["explain"]:
+        table.add_row(*(_figure(key, layer[key]) for key in _EXPLAINED))
+    console.print(table)
+    shares = _table("device", "", "used", "of", "share")
+    for key, one in result["device"].items():
+        shares.add_row(key, *(_figure(name, one[name]) for name in ("used", "have", "share")))
+    console.print(shares)
+    console.print(f"bottleneck: {result['bottleneck']}")
+
+
+def _figure(key: str, value: Any) -> str:
+    return f"{value:.1%}" if key in _SHARES and value is not None else _cell(value)
+
+
+def exactness(result: Result) -> None:
+    """How a quantised model's layers round, where its file says it; nothing for other results."""
+    if "exactness" not in result:
+        return
+    console = _console()
+    columns = ("layer", "form", "differ", "steps", "note")
+    title = "accumulators whose result is not the model's real number, rounded half to even"
+    table = _table(title, *columns)
+    for layer in result["exactness"]:
+        share = "none" if not layer["largest"] else f"{layer['share']:.4%}"
+        row = (layer["layer"], layer["form"], share, _cell(layer["largest"]), layer["note"])
+        table.add_row(*row)
+    console.print(table)
+    for note in result["notes"]:
+        console.print(f"note: {note}")
 
 
 def build(result: Result) -> None:
@@ -114,12 +167,8 @@ def build(result: Result) -> None:
         f"initiation interval {_cell(result['initiation_interval'])} cycles"
     )
     estimate(result["estimate"])
-    if result.get("explain"):
-        keys = list(result["explain"][0])
-        table = _table("layers", *keys)
-        for layer in result["explain"]:
-            table.add_row(*(_cell(layer[key]) for key in keys))
-        console.print(table)
+    _rate(console, result)
+    _explanation(console, result)
 
 
 def inject(result: Result) -> None:

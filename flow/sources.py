@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..hw.config import MODULI
-from ..hw.configure import Fold, Protection, chain
+from ..hw.configure import Fold, Protection, circuit_nodes
 from ..quant import serialize
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph
 from ..quant.names import printable
 from ..sim import manifest as manifests
-from .design import Design, arrange, prepare
-from .folding import balance, load_folding
+from .design import Design, arrange
+from .folding import Goal
 from .frames import read_frames
+from .goals import folded_design
 from .plan import CONTROLS, Plan, load_plan, parse_plan
+from .targets import Target
 
 __all__ = ["built_design", "load_graph", "model_design"]
 
@@ -24,8 +26,9 @@ __all__ = ["built_design", "load_graph", "model_design"]
 def model_design(
     model: str,
     *,
+    target: Target,
     plan: Path | None,
-    fold: str,
+    goal: Goal,
     calibration: Path | None,
     quantisation: Mapping[str, Any] | None,
     trust_model: bool,
@@ -33,9 +36,8 @@ def model_design(
     """The design that `tercet build` would make of MODEL. Raises InputError naming the option."""
     hardening = load_plan(plan) if plan is not None else Plan()
     graph = load_graph(model, calibration, quantisation, trust_model)
-    folding = balance(graph) if fold == "auto" else load_folding(Path(fold), graph)
     frames = read_frames(graph, calibration)[0] if calibration is not None else None
-    return prepare(graph, folding, hardening, frames)
+    return folded_design(graph, target, goal, hardening, frames)
 
 
 def load_graph(
@@ -59,17 +61,17 @@ def load_graph(
     from ..quant.importers.model_file import load_model
     from ..quant.quant_config import QuantConfig
 
-    config = QuantConfig(**(quantisation or {}))
+    config = QuantConfig(**quantisation) if quantisation else None
     return load_model(model, calibration=calibration, config=config, trust_model=trust_model)
 
 
-def built_design(directory: Path, *, plan: Path | None, fold: str) -> tuple[Design, str]:
+def built_design(directory: Path, *, plan: Path | None, goal: Goal) -> tuple[Design, str]:
     """The design in a build directory, and the target that it was built for.
 
     Raises InputError naming the file and the key.
     """
     shown = printable(str(directory))
-    if plan is not None or fold != "auto":
+    if plan is not None or goal.asks:
         raise InputError(f"{shown}: a build directory has its own plan and folding; give its model")
     manifest = manifests.load(directory)
     graph = serialize.load(manifests.inside(directory, "graph.json", directory / "manifest.json"))
@@ -84,15 +86,17 @@ def built_design(directory: Path, *, plan: Path | None, fold: str) -> tuple[Desi
 
 
 def _folding(where: str, raw: Any, graph: Graph) -> dict[str, Fold]:
-    folding = balance(graph)
+    folding = {}
     entries = raw if isinstance(raw, dict) else {}
-    for name in folding:
-        entry = entries.get(name)
-        if not isinstance(entry, dict) or set(entry) != {"pe", "simd", "multiplier"}:
+    for node in circuit_nodes(graph):
+        name, entry = node.name, entries.get(node.name)
+        if not isinstance(entry, dict) or set(entry) != set(vars(Fold())):
             raise InputError(f"{where}: folding lacks layer {name}; build the directory again")
         if type(entry["pe"]) is not int or type(entry["simd"]) is not int:
             raise InputError(f"{where}: folding of layer {name} must hold integers")
-        folding[name] = Fold(entry["pe"], entry["simd"], str(entry["multiplier"]))
+        if not all(isinstance(entry[key], str) for key in ("multiplier", "weights")):
+            raise InputError(f"{where}: folding of layer {name} must name multiplier and weights")
+        folding[name] = Fold(**entry)
     return folding
 
 
@@ -100,7 +104,7 @@ def _protection(where: str, raw: Any, graph: Graph) -> dict[str, Protection]:
     """What the manifest says of each layer's protection."""
     entries = raw if isinstance(raw, dict) else {}
     found = {}
-    for node in chain(graph):
+    for node in circuit_nodes(graph):
         try:
             entry = entries[node.name]
             modulus, neurons, control = (entry[key] for key in ("modulus", "neurons", "control"))

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ...hw.configure import chain
 from ...quant import shapes
 from ...quant.ir import (
     ArgMax,
@@ -35,11 +34,10 @@ def gather_neurons(
 ) -> tuple[Graph, dict[str, IntArray]]:
     """The permuted graph, and for each permuted layer the neuron at each channel position.
 
-    `neurons` are the chosen output channels of each layer, `lanes` its `pe`. Requires a chain;
-    layers whose order is fixed (the logits) are left as they are.
+    `neurons` are the chosen output channels of each layer, `lanes` its `pe`. Layers
+    whose order is fixed (the logits) are left as they are, and so is a graph that is not a chain.
     """
-    chain(graph)
-    if not any(neurons.values()):
+    if not any(neurons.values()) or not _is_chain(graph):
         return graph, {}
     sizes = shapes.infer(graph)
     order: dict[str, IntArray] = {}
@@ -62,6 +60,12 @@ def gather_neurons(
                 node = dataclasses.replace(node, **fields)
         nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes)), order
+
+
+def _is_chain(graph: Graph) -> bool:
+    """Whether every node reads the one before it."""
+    names = (graph.input_name, *(node.name for node in graph))
+    return all(node.inputs == (source,) for node, source in zip(graph, names, strict=False))
 
 
 def _order(graph: Graph, node: Conv2d | Dense, chosen: tuple[int, ...], pe: int) -> IntArray | None:

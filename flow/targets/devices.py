@@ -18,8 +18,9 @@ class Target:
 
     Parameters: `name` as given to `--target`; `device` the vendor's name; `luts` look-up tables of
     `lut_inputs` inputs; `ffs` flip-flops; `dsps` multipliers (18x18, iCE40 16x16, xc7 25x18);
-    `brams` memory blocks of `bram_bits` bits each; `pnr` options for nextpnr-ecp5, empty where
-    place and route is not offered.
+    `brams` memory blocks of `bram_bits` bits each; `clock_mhz` the clock that frames a second are
+    counted with where none is given, an assumption until place and route; `pnr` options for
+    nextpnr-ecp5, empty where place and route is not offered.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Target:
     brams: int
     lut_inputs: int
     bram_bits: int
+    clock_mhz: float
     pnr: tuple[str, ...] = ()
 
     @property
@@ -50,7 +52,7 @@ class Target:
 
 def _ecp5(size: str, device: str, luts: int, dsps: int, brams: int) -> Target:
     options = (f"--{size}", "--package", "CABGA381", "--speed", "6")
-    return Target(f"ecp5-{size}", device, ECP5, luts, luts, dsps, brams, 4, 18432, options)
+    return Target(f"ecp5-{size}", device, ECP5, luts, luts, dsps, brams, 4, 18432, 75, options)
 
 
 DEFAULT = "ecp5-85k"
@@ -61,12 +63,12 @@ TARGETS: dict[str, Target] = {
         _ecp5("25k", "LFE5U-25F-6BG381C", 24288, 28, 56),
         _ecp5("45k", "LFE5U-45F-6BG381C", 43848, 72, 108),
         _ecp5("85k", "LFE5U-85F-6BG381C", 83640, 156, 208),
-        Target("ice40-up5k", "iCE40UP5K-SG48", ICE40_UP, 5280, 5280, 8, 30, 4, 4096),
-        Target("ice40-hx8k", "iCE40HX8K-CT256", ICE40_HX, 7680, 7680, 0, 32, 4, 4096),
-        Target("gw1n-9", "GW1N-LV9", GW1N, 8640, 6480, 20, 26, 4, 18432),
-        Target("gw2a-18", "GW2A-LV18", GW2A, 20736, 15552, 48, 46, 4, 18432),
-        Target("xc7a35t", "XC7A35T", XC7, 20800, 41600, 90, 50, 6, 36864),
-        Target("xc7a100t", "XC7A100T", XC7, 63400, 126800, 240, 135, 6, 36864),
+        Target("ice40-up5k", "iCE40UP5K-SG48", ICE40_UP, 5280, 5280, 8, 30, 4, 4096, 16),
+        Target("ice40-hx8k", "iCE40HX8K-CT256", ICE40_HX, 7680, 7680, 0, 32, 4, 4096, 40),
+        Target("gw1n-9", "GW1N-LV9", GW1N, 8640, 6480, 20, 26, 4, 18432, 50),
+        Target("gw2a-18", "GW2A-LV18", GW2A, 20736, 15552, 48, 46, 4, 18432, 60),
+        Target("xc7a35t", "XC7A35T", XC7, 20800, 41600, 90, 50, 6, 36864, 100),
+        Target("xc7a100t", "XC7A100T", XC7, 63400, 126800, 240, 135, 6, 36864, 100),
     )
 }
 

@@ -9,7 +9,7 @@ import pytest
 from tercet.flow import builder as module
 from tercet.flow import cli
 from tercet.flow.builder import build
-from tercet.quant import ir, reference, serialize
+from tercet.quant import reference, serialize
 from tercet.quant.errors import InputError
 from tercet.sim import manifest as manifests
 
@@ -48,14 +48,6 @@ def write(tmp_path):
         return path
 
     return put
-
-
-def test_an_operator_without_a_circuit(refused, tmp_path):
-    kind = ir.TensorType(4, False)
-    node = ir.Add(name="sum", inputs=("x", "x"), multipliers=(1, 1), shift=0, out=kind)
-    serialize.save(ir.Graph("g", "x", (3,), kind, (node,), "sum"), tmp_path / "add.json")
-
-    assert "layer sum: Add has no circuit yet; build chains of" in refused(tmp_path / "add.json")
 
 
 def test_an_unknown_target(refused, model):

@@ -1,0 +1,62 @@
+"""From a wish (frames a second, a share of the device) to a design that was checked against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..quant.errors import InputError
+from ..quant.ir import Graph, IntArray
+from .design import Design, arrange
+from .estimator import estimate_design
+from .folding import Goal, Solver, balance, fold_for_interval, fold_to_fit, load_folding
+from .folding.solve import RESOURCES
+from .plan import Plan, protect
+from .targets import Target
+
+__all__ = ["folded_design"]
+
+TRIES, STRICTER = 4, 0.99
+"""Foldings that are tried, each stricter by what the one before missed and a little more."""
+
+
+def folded_design(
+    graph: Graph, target: Target, goal: Goal, plan: Plan, select_x: IntArray | None
+) -> Design:
+    """The design of a graph that reaches a goal on a target, hardening included.
+
+    The interval is checked with the exact recurrence, the share with the whole estimate. Raises
+    InputError naming the layer, the resource or the option.
+    """
+    guards = protect(plan, graph, select_x)
+    interval = goal.interval(target)
+    if interval is None and goal.fit is None:
+        folding = balance(graph) if goal.fold == "auto" else load_folding(Path(goal.fold), graph)
+        return arrange(graph, folding, plan, guards)
+    solver = Solver(graph, target, guards)
+    aim = float(interval or goal.fit or 0)
+    for _ in range(TRIES):
+        try:
+            if interval is not None:
+                folding = fold_for_interval(solver, int(aim))
+            else:
+                folding = fold_to_fit(solver, aim)
+        except InputError as error:
+            raise InputError(f"{goal.text(target)}: {error}") from None
+        design = arrange(graph, folding, plan, guards)
+        excess = _excess(design, target, goal, interval)
+        if excess <= 1:
+            return design
+        aim *= STRICTER / excess
+    raise InputError(
+        f"{goal.text(target)}: layers that meet it wait for each other or for converters, "
+        f"{excess - 1:.1%} is missing; ask for less, or give --fold F.toml"
+    )
+
+
+def _excess(design: Design, target: Target, goal: Goal, interval: int | None) -> float:
+    """By what factor a design misses the interval or the share; at most 1 if it does not."""
+    if interval is not None:
+        return design.timing().initiation_interval / interval
+    cost = estimate_design(design, target)
+    room = {key: target.capacity[key] * (goal.fit or 1) for key in RESOURCES}
+    return max((cost[key] / room[key] for key in RESOURCES if cost[key]), default=0.0)
