@@ -12,9 +12,9 @@ class Exactness:
     """One layer's statement.
 
     `form` names what was built: "integer", "thresholds" or "rescaled". `share` is the share of the
-    accumulator values in the proven range whose result differs from exact real arithmetic,
-    `largest` the largest difference in steps of the result; both 0 where the form is exact. `note`
-    says what else was rounded.
+    accumulator values in the proven range, those that only saturate aside, whose result differs
+    from exact real arithmetic, `largest` the largest difference in steps of the result; both 0
+    where the form is exact. `note` says what else was rounded.
     """
 
     layer: str

@@ -7,21 +7,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .. import ir, shapes
 from ..errors import InputError
 from ..names import printable, sanitize
-
-if TYPE_CHECKING:
-    from .onnx_quantised import QuantisedWalker
+from .onnx_file import OnnxGraph
 
 __all__ = ["finish_graph"]
 
 Nodes = dict[str, ir.Node]
 
 
-def finish_graph(walker: QuantisedWalker, output: str) -> tuple[ir.Graph, dict[str, str]]:
+class Finished(Protocol):
+    """What a walk leaves behind; `paths` are the ONNX names of nodes that have another name."""
+
+    graph: OnnxGraph
+    input_kind: ir.TensorType | None
+    paths: dict[str, str]
+
+    @property
+    def parts(self) -> Mapping[str, ir.Node]:
+        """The nodes made, by name."""
+
+    def source(self) -> tuple[tuple[int, ...], bool]:
+        """The input's shape without batch, and whether ONNX sees it channels last."""
+
+
+def finish_graph(walker: Finished, output: str) -> tuple[ir.Graph, dict[str, str]]:
     """The graph of a walk that made `output`, and the walk's names of tensors -> the graph's.
 
     Raises InputError naming a layer.
@@ -49,7 +62,8 @@ def finish_graph(walker: QuantisedWalker, output: str) -> tuple[ir.Graph, dict[s
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    return _pool_to_vector(graph), names
+    graph, dropped = _pool_to_vector(graph)
+    return graph, {key: dropped.get(name, name) for key, name in names.items()}
 
 
 def _prune(nodes: Mapping[str, ir.Node], output: str) -> Nodes:
@@ -82,11 +96,14 @@ def _fuse_padding(nodes: Nodes, output: str) -> Nodes:
     return nodes
 
 
-def _pool_to_vector(graph: ir.Graph) -> ir.Graph:
-    """Before: average pool of the whole image -> flatten. After: global average pool."""
+def _pool_to_vector(graph: ir.Graph) -> tuple[ir.Graph, dict[str, str]]:
+    """Before: average pool of the whole image -> flatten. After: global average pool.
+
+    The second result names the pool that took each dropped flatten's place.
+    """
     sizes = shapes.infer(graph)
     nodes = {node.name: node for node in graph}
-    output = graph.output
+    output, dropped = graph.output, {}
     for pool in graph:
         readers = graph.consumers(pool.name)
         if not isinstance(pool, ir.AvgPool) or any(pool.padding) or pool.name == graph.output:
@@ -99,7 +116,8 @@ def _pool_to_vector(graph: ir.Graph) -> ir.Graph:
         )
         nodes = _skip({**nodes, pool.name: vector}, readers[0].name, pool.name)
         output = pool.name if output == readers[0].name else output
-    return dataclasses.replace(graph, nodes=tuple(nodes.values()), output=output)
+        dropped[readers[0].name] = pool.name
+    return dataclasses.replace(graph, nodes=tuple(nodes.values()), output=output), dropped
 
 
 def _skip(nodes: Nodes, dropped: str, stand_in: str) -> Nodes:

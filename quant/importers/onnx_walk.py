@@ -26,6 +26,9 @@ from .onnx_tensors import Array
 __all__ = ["LAYOUT", "Handler", "Value", "Walker"]
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+# What may stand between the input and its Transpose.
+_POINTWISE = "QuantizeLinear DequantizeLinear Quant IntQuant BipolarQuant Mul Div Identity Cast"
+POINTWISE = frozenset(_POINTWISE.split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ class Walker:
             if node.inputs[:1] == (name,) and self.uses[name] == 1 and len(shape) == 3:
                 name = node.outputs[0]
                 last = node.op == "Transpose" and node.attributes.get("perm") == TO_FIRST
-                if node.op not in ("QuantizeLinear", "DequantizeLinear", "Identity", "Cast"):
+                if node.op not in POINTWISE:
                     break
         return shape, last
 

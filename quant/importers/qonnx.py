@@ -202,7 +202,7 @@ class QonnxWalker(Walker):
     def _input(self, node: OnnxNode, line: Line, rule: Quantiser) -> Quantised:
         """The network's input: its type is that of the quantiser, frames are quantised by it."""
         if isinstance(rule, Steps):
-            plain = rule.kind.bipolar and not line.offset and rule.row(0) == (0,)
+            plain = rule.kind.bipolar and not line.offset and not any(rule.row(0))
         else:
             plain = rule.mode in ("ROUND", "HALF_EVEN") and not line.offset
         if not plain:
@@ -250,7 +250,7 @@ def _multi_threshold(walker: QonnxWalker, node: OnnxNode) -> Tensor:
 
 
 def _trunc(walker: QonnxWalker, node: OnnxNode) -> Tensor:
-    value = walker.operand(node)
+    value: Tensor = walker.operand(node)
     pending, rule = trunc(walker, node, walker.pending(node, value))
     return value.holding(walker.lowering.finish(pending, rule))
 

@@ -51,7 +51,7 @@ def add_node(name: str, source: Sum, line: Line, quantiser: Quantiser) -> tuple[
 
 
 def _difference(node: ir.Add, source: Sum, scales: list[Fraction]) -> Difference:
-    """Over all pairs of values; rounding half to even in exact integers."""
+    """Over all pairs of values, the share of those whose sum is not clamped; in exact integers."""
     operands = (source.a, source.b)
     axes = [
         np.arange(x.lo - x.kind.zero_point, x.hi - x.kind.zero_point + 1, 2 - (not x.kind.bipolar))
@@ -70,7 +70,9 @@ def _difference(node: ir.Add, source: Sum, scales: list[Fraction]) -> Difference
     acc = np.add.outer(axes[0] * m_a, axes[1] * m_b)
     made = np.clip(((acc + half) >> node.shift) + zero, *node.limits)
     apart = np.abs(made - wanted)
-    return Difference(float((apart > 0).mean()), int(apart.max()))
+    inside = (wanted > node.limits[0]) & (wanted < node.limits[1])
+    counted = apart[inside] if inside.any() else apart
+    return Difference(float((counted > 0).mean()), int(apart.max()))
 
 
 def exact_sum(source: Sum) -> TensorType | None:

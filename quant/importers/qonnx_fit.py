@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -30,6 +31,7 @@ from .qonnx_values import Linear, Mean, Quantised, Same, Source
 __all__ = [
     "POINT",
     "THRESHOLD_BITS",
+    "Fitted",
     "as_linear",
     "convertible",
     "fitted",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 THRESHOLD_BITS = 4
+GOOD_SHARE = 2.0**-10  # of differing accumulators
 MAX_DIAGONAL = 1024  # features of a vector that a dense layer with a diagonal weight may rescale
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
 
@@ -145,28 +148,65 @@ def ideal_bias(line: Line, quantiser: Quantiser, channel: int) -> Fraction | Non
     return (line.offset - first + place * step) / line.gain
 
 
-def fitted(
-    linear: Linear, lines: Sequence[Line], quantiser: Quantiser
-) -> tuple[ir.Requantize, IntArray, Difference, str]:
-    """Table, bias, difference from exact arithmetic, and a note on the rounded bias."""
-    table = table_of(lines, quantiser, linear.path)
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A layer with its table and bias, and what they miss."""
+
+    linear: Linear
+    table: ir.Requantize
+    bias: IntArray
+    difference: Difference
+    note: str
+
+
+def fitted(linear: Linear, lines: Sequence[Line], quantiser: Quantiser) -> Fitted:
+    """Multipliers and biases; weights get more bits only while a rounded bias costs too much."""
     lo, hi = linear.interval()
     wanted = integer_steps(quantiser, lines, lo, hi)
-    below, moved = [], []
-    for channel, line in enumerate(lines):
-        exact = ideal_bias(line, quantiser, channel)
-        assert exact is not None
-        below.append(math.floor(exact))
-        rest = exact - below[-1]
-        moved.append(float(min(rest, 1 - rest) * line.gain / quantiser.scale))
-    floor = np.array(below, dtype=np.int64)
-    errors = []
-    for bias in (floor, floor + 1):
-        made = requantize_steps(table, bias, lo, hi)
-        errors.append(np.abs(made - wanted).sum(axis=1))
-    bias = np.where(errors[1] < errors[0], floor + 1, floor)
-    difference = compare(wanted, requantize_steps(table, bias, lo, hi), lo, hi)
-    note = ""
-    if difference.largest and max(moved):
-        note = f"bias rounded by at most {max(moved):.2g} of a step of the result"
-    return table, bias, difference, note
+    table_of(lines, quantiser, linear.path)  # refuses what no multiplier can do
+    biases = [
+        ideal_bias(line, quantiser, channel) or Fraction(0) for channel, line in enumerate(lines)
+    ]
+    whole = all(bias.denominator == 1 for bias in biases)
+    spare = 0 if linear.bipolar or whole else 8 - linear.bits
+    best = _finer(linear, lines, quantiser, biases, wanted, 0)
+    for extra in range(1, spare + 1):
+        if best.difference.share <= GOOD_SHARE:
+            break
+        found = _finer(linear, lines, quantiser, biases, wanted, extra)
+        if found.difference.share < best.difference.share:
+            best = found
+    return best
+
+
+def _finer(
+    linear: Linear,
+    lines: Sequence[Line],
+    quantiser: Quantiser,
+    biases: Sequence[Fraction],
+    wanted: IntArray,
+    extra: int,
+) -> Fitted:
+    """The fit with weights 2^extra times as large; `wanted` are steps on the accumulator as is."""
+    lo, hi = linear.interval()
+    factor = 1 << extra
+    scaled = [dataclasses.replace(line, gain=line.gain / factor) for line in lines]
+    table = table_of(scaled, quantiser, linear.path)
+    floor = np.array([math.floor(bias * factor) for bias in biases], dtype=np.int64)
+
+    def steps(bias: IntArray) -> IntArray:
+        made = requantize_steps(table, bias, lo * factor, hi * factor)
+        return -(-made >> extra)
+
+    rows = [steps(floor), steps(floor + 1)]
+    errors = [np.abs(row - wanted).sum(axis=1) for row in rows]
+    up = errors[1] < errors[0]
+    difference = compare(wanted, np.where(up[:, None], rows[1], rows[0]), lo, hi)
+    rests = [bias * factor - low for bias, low in zip(biases, floor.tolist(), strict=True)]
+    moved = max(
+        float(min(rest, 1 - rest) * line.gain / quantiser.scale)
+        for rest, line in zip(rests, scaled, strict=True)
+    )
+    note = f"bias rounded by at most {moved:.2g} of a step" if difference.largest and moved else ""
+    finer = dataclasses.replace(linear, weight=linear.weight * factor, bits=linear.bits + extra)
+    return Fitted(finer, table, floor + up, difference, note)

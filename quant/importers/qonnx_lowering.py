@@ -48,7 +48,6 @@ from .qonnx_values import Linear, Mean, Pending, Quantised, Same, Sum
 __all__ = ["Lowering"]
 
 FINE_BIAS = 1 / 16  # of a step of an output that is an accumulator
-GOOD_SHARE = 2.0**-10  # of differing accumulators: with more, weights get a finer step
 BIAS_LIMIT = 1 << 39
 
 
@@ -113,24 +112,12 @@ class Lowering:
     def _requantised(
         self, linear: Linear, lines: Sequence[Line], quantiser: Quantiser
     ) -> Quantised:
-        """The form with the fewest differing accumulators; finer weights only where they help."""
-        best = None
-        spare = 0 if linear.bipolar else 8 - linear.bits
-        for extra in range(spare + 1):
-            finer = dataclasses.replace(
-                linear, weight=linear.weight << extra, bits=linear.bits + extra
-            )
-            scaled = [dataclasses.replace(line, gain=line.gain / (1 << extra)) for line in lines]
-            found = fitted(finer, scaled, quantiser)
-            if best is None or found[2].share < best[1][2].share:
-                best = finer, found
-            if best[1][2].share <= GOOD_SHARE:
-                break
-        assert best is not None
-        finer, (table, bias, difference, note) = best
-        name = self.linear(finer, bias, table)
+        """A multiplier, a shift and a bias."""
+        found = fitted(linear, lines, quantiser)
+        name = self.linear(found.linear, found.bias, found.table)
+        difference = found.difference
         form = "rescaled" if difference.largest else "integer"
-        self.report.append(Exactness(name, form, difference.share, difference.largest, note))
+        self.report.append(Exactness(name, form, difference.share, difference.largest, found.note))
         return result(name, quantiser, lines)
 
     def _rescaled(

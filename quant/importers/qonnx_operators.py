@@ -43,7 +43,7 @@ def fractions(array: Any) -> Fractions:
 def _weight(walker: Any, node: OnnxNode, rank: int) -> QuantConstant:
     """The integer weight of a layer."""
     name = node.inputs[1]
-    found = walker.weights.get(name)
+    found: QuantConstant | None = walker.weights.get(name)
     if found is None:
         array = walker.reals(node, 1, "weight")
         if (array != np.rint(array)).any() or np.abs(array).max(initial=0) > 128:
@@ -238,10 +238,10 @@ def _sum(walker: Any, node: OnnxNode) -> Tensor:
     a, b = walker.operand(node, 0), walker.operand(node, 1)
     if node.op != "Add":
         fail(node, "is supported with a constant only")
-    orders = [np.arange(v.channels) if v.order is None else v.order for v in (a, b)]
+    first, second = (np.arange(v.channels) if v.order is None else v.order for v in (a, b))
     if (a.shape, a.last, a.flat) != (b.shape, b.last, b.flat):
         fail(node, f"adds tensors of shapes {a.shape} and {b.shape}")
-    if a.flat and not np.array_equal(*orders):
+    if a.flat and not np.array_equal(first, second):
         fail(node, "adds a flattened image to another vector, whose order differs")
     source = Sum(
         name=node.name, path=node.name, a=walker.quantised(node, a), b=walker.quantised(node, b)

@@ -86,7 +86,7 @@ def _whole(value: Tensor) -> Window:
 
 
 def _global_average(walker: Any, node: OnnxNode) -> Tensor:
-    value = walker.operand(node)
+    value: Tensor = walker.operand(node)
     walker.planes(node, value)
     return _mean(walker, node, value, _whole(value), True)
 
@@ -104,7 +104,7 @@ def _reduce_mean(walker: Any, node: OnnxNode) -> Tensor:
 
 def _concat(walker: Any, node: OnnxNode) -> Tensor:
     """Join along channels; the quantiser behind it goes to every part."""
-    values = [walker.operand(node, index) for index in range(len(node.inputs))]
+    values: list[Tensor] = [walker.operand(node, index) for index in range(len(node.inputs))]
     first = values[0]
     rank = len(first.shape) + 1
     axis = option(node, "axis", 1) % rank
@@ -126,7 +126,7 @@ def _concat(walker: Any, node: OnnxNode) -> Tensor:
         else:
             fail(node, "joins the input before it is quantised; put the quantiser first")
     total = sum(widths)
-    image = None if first.flat else first.image[1:]
+    image = None if first.flat else (first.image[1], first.image[2])
     shape = (*first.shape[:-1], total) if first.last else (total, *first.shape[1:])
     return first.holding(
         Joined(node.name, tuple(parts), tuple(widths), image), shape=shape, order=_order(values)
@@ -146,7 +146,7 @@ def _order(values: list[Tensor]) -> IntArray | None:
 
 
 def _pad(walker: Any, node: OnnxNode) -> Tensor:
-    value = walker.operand(node)
+    value: Tensor = walker.operand(node)
     x, rank = walker.quantised(node, value), len(value.shape) + 1
     if option(node, "mode", "constant") != "constant":
         fail(node, "only constant padding is supported")
@@ -190,7 +190,7 @@ def _softmax(walker: Any, node: OnnxNode) -> Tensor:
 
 
 def _arg_max(walker: Any, node: OnnxNode) -> Tensor:
-    value = walker.operand(node)
+    value: Tensor = walker.operand(node)
     if option(node, "axis", 0) % (len(value.shape) + 1) != 1 or len(value.shape) != 1:
         fail(node, "only the largest feature of a vector is supported (axis 1)")
     if option(node, "select_last_index", 0):

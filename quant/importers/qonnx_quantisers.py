@@ -39,7 +39,7 @@ _ROUND: dict[str, Callable[[Any], Any]] = {
 
 
 def _mode(node: OnnxNode) -> str:
-    mode = option(node, "rounding_mode", "ROUND").upper()
+    mode = str(option(node, "rounding_mode", "ROUND")).upper()
     if mode not in MODES:
         fail(node, f"rounding_mode {mode[:20]!r} is not supported; use one of {', '.join(MODES)}")
     return mode

@@ -233,14 +233,22 @@ class Difference:
 
 
 def compare(wanted: IntArray, made: IntArray, lo: IntArray, hi: IntArray) -> Difference:
-    """How two sets of thresholds on accumulators within lo..hi (one interval a row) differ."""
-    largest = wrong = 0
-    for a, b, last in zip(wanted, made, hi, strict=True):
-        if (a != b).any():
-            points = np.unique(np.concatenate([a, b]))
-            counts = [np.searchsorted(row, points, side="right") for row in (a, b)]
-            apart = np.abs(counts[0] - counts[1])
-            until = np.append(points[1:], last + 1)
-            wrong += int((until - points)[apart > 0].sum())
-            largest = max(largest, int(apart[points <= last].max(initial=0)))
-    return Difference(wrong / max(int((hi - lo + 1).sum()), 1), largest)
+    """How two sets of thresholds on accumulators within lo..hi (one interval a row) differ.
+
+    The share is that of the accumulators between a row's first and last step (those behind them
+    only saturate), and the mean over the rows.
+    """
+    largest, shares = 0, []
+    for a, b, least, last in zip(wanted, made, lo, hi, strict=True):
+        if (a == b).all():
+            shares.append(0.0)
+            continue
+        inside = a[(a > least) & (a <= last)]
+        total = inside[-1] - inside[0] + 1 if len(inside) else last - least + 1
+        points = np.unique(np.concatenate([a, b]))
+        counts = [np.searchsorted(row, points, side="right") for row in (a, b)]
+        apart = np.abs(counts[0] - counts[1])
+        until = np.append(points[1:], last + 1)
+        shares.append(min(float((until - points)[apart > 0].sum() / total), 1.0))
+        largest = max(largest, int(apart[points <= last].max(initial=0)))
+    return Difference(float(np.mean(shares)), largest)
