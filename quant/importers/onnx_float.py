@@ -19,6 +19,7 @@ from .onnx_file import OnnxGraph, OnnxNode
 from .onnx_layout import fail, label, option, window
 from .onnx_operators import STANDARD
 from .onnx_shapes import (
+    batch_norm,
     check_groups,
     check_same,
     joined,
@@ -143,14 +144,9 @@ def _dense(walker: _FloatWalker, node: OnnxNode) -> Real:
 def _batch_norm(walker: _FloatWalker, node: OnnxNode) -> Real:
     value = walker.tensor(node)
     names = ("scale", "bias", "mean", "variance")
-    gamma, beta, mu, spread = (
-        per_channel(node, walker.reals(node, i + 1, name), value) for i, name in enumerate(names)
-    )
-    spread = spread + option(node, "epsilon", 1e-5)
-    if (spread <= 0).any() or option(node, "training_mode", 0):
-        fail(node, "its variance is not positive or it is in training mode; export for inference")
-    gain = gamma / np.sqrt(spread)
-    return _affine(walker, node, value, gain, beta - mu * gain)
+    tables = [walker.reals(node, i + 1, name) for i, name in enumerate(names)]
+    gain, offset = batch_norm(node, tables, value)
+    return _affine(walker, node, value, gain, offset)
 
 
 def _affine(

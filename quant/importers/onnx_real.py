@@ -18,7 +18,7 @@ from .onnx_layout import Window, fail, option, window
 from .onnx_parameters import real_constant, weight_operand
 from .onnx_pending import Join, Linear, Mean, Sum, scale_of
 from .onnx_quantised import QuantisedWalker, Seen, Weight
-from .onnx_shapes import check_groups, check_same, joined, per_channel
+from .onnx_shapes import batch_norm, check_groups, check_same, joined, per_channel
 
 __all__ = ["REAL", "add", "convolution", "dense", "join", "mean"]
 
@@ -197,15 +197,9 @@ def _matmul(walker: QuantisedWalker, node: OnnxNode) -> Seen:
 def _batch_norm(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     value = walker.real(node)
     names = ("scale", "bias", "mean", "variance")
-    gamma, beta, mu, spread = (
-        per_channel(node, real_constant(walker, node, i + 1, name), value)
-        for i, name in enumerate(names)
-    )
-    spread = spread + option(node, "epsilon", 1e-5)
-    if (spread <= 0).any() or option(node, "training_mode", 0):
-        fail(node, "its variance is not positive or it is in training mode; export for inference")
-    gain = gamma / np.sqrt(spread)
-    return walker.affine(node, value, gain, beta - mu * gain)
+    tables = [real_constant(walker, node, i + 1, name) for i, name in enumerate(names)]
+    gain, offset = batch_norm(node, tables, value)
+    return walker.affine(node, value, gain, offset)
 
 
 def _clamp(walker: QuantisedWalker, node: OnnxNode, lo: float, hi: float) -> Seen:
@@ -258,7 +252,8 @@ def _arithmetic(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     if node.op == "Div" and not array.all():
         fail(node, "divides by zero")
     pairs = {"Add": (one, array), "Sub": (one, -array), "Mul": (array, zero)}
-    return walker.affine(node, value, *pairs.get(node.op, (one / array, zero)))
+    gain, offset = pairs[node.op] if node.op in pairs else (one / array, zero)
+    return walker.affine(node, value, gain, offset)
 
 
 def join(walker: QuantisedWalker, node: OnnxNode, values: list[Seen]) -> Seen:

@@ -14,6 +14,7 @@ from .onnx_layout import Window, fail, option
 from .onnx_walk import Value, Walker
 
 __all__ = [
+    "batch_norm",
     "check_groups",
     "check_same",
     "joined",
@@ -35,6 +36,20 @@ def per_channel(node: OnnxNode, array: FloatArray, value: Value) -> FloatArray:
     if array.size != count or full.ndim != rank or full.shape[axis] != count:
         fail(node, f"a constant of shape {array.shape} must be one number or one per channel")
     return full.reshape(-1)
+
+
+def batch_norm(
+    node: OnnxNode, tables: Sequence[FloatArray], value: Value
+) -> tuple[FloatArray, FloatArray]:
+    """Gain and offset per channel of a BatchNormalization with scale, bias, mean, variance."""
+    if any(table.shape != (value.channels,) for table in tables) or value.last:
+        fail(node, f"its constants do not have one number for each of {value.channels} channels")
+    gamma, beta, mu, spread = tables
+    spread = spread + option(node, "epsilon", 1e-5)
+    if not (spread > 0).all() or option(node, "training_mode", 0):
+        fail(node, "its variance is not positive or it is in training mode; export for inference")
+    gain = gamma / np.sqrt(spread)
+    return gain, beta - mu * gain
 
 
 def whole(node: OnnxNode, value: Value) -> Window:
