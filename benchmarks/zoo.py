@@ -91,8 +91,8 @@ def measure(name: str, args: Any) -> dict[str, str]:
     """One row of the table."""
     shape, data = zoo.entry(name).input_shape, images(name, args.data)
     if data is None:
-        noise = np.random.default_rng(0).normal(size=(CALIBRATION + SPEED, *shape))
-        calibration, frames = noise[:CALIBRATION].astype(np.float32), noise[CALIBRATION:]
+        patterns = zoo.synthetic(shape, CALIBRATION + SPEED)
+        calibration, frames = patterns[:CALIBRATION], patterns[CALIBRATION:]
     else:
         calibration, frames = real(name, data.train_x[:CALIBRATION]), real(name, data.test_x)
     module, weights = module_of(name, data, calibration, args)

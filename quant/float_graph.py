@@ -8,6 +8,7 @@ that ReLU and its relatives vanish into the operator in front of them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -162,11 +163,23 @@ class FloatGraph:
 
     def node(self, name: str) -> FloatNode | None:
         """The node of this name; None for the graph's input."""
-        return next((node for node in self.nodes if node.name == name), None)
+        return self._by_name.get(name)
 
     def consumers(self, name: str) -> tuple[FloatNode, ...]:
         """The nodes that read `name`, in order."""
-        return tuple(node for node in self.nodes if name in node.inputs)
+        return tuple(self._readers.get(name, ()))
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, FloatNode]:
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def _readers(self) -> dict[str, list[FloatNode]]:
+        readers: dict[str, list[FloatNode]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        return readers
 
     def sole_consumer(self, name: str) -> FloatNode | None:
         """The only reader of `name`, None if there are more or `name` is the output."""

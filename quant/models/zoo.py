@@ -20,7 +20,7 @@ from .lenet import lenet5
 from .mobilenet import mobilenet_v1
 from .resnet import resnet8, resnet20
 
-__all__ = ["ZOO", "Entry", "entry", "macs", "network", "parameters", "settle"]
+__all__ = ["ZOO", "Entry", "entry", "macs", "network", "parameters", "settle", "synthetic"]
 
 Array = np.ndarray[Any, Any]
 
@@ -64,6 +64,24 @@ def network(name: str, seed: int = 0) -> tuple[Any, Any]:
 
     found = entry(name)
     return found.make(seed).eval(), torch.zeros(1, *found.input_shape)
+
+
+def synthetic(shape: tuple[int, ...], count: int, seed: int = 0) -> Array:
+    """Inputs for a network without data: float32 [count, *shape] that differ in what they show.
+
+    Coarse random patterns with some noise. White noise alone looks the same to a network that ends
+    in a mean over the image.
+    """
+    rng = np.random.default_rng(seed)
+    noise = 0.2 * rng.normal(size=(count, *shape))
+    coarse = [
+        size if axis == 0 and len(shape) == 3 else -(-size // 16) for axis, size in enumerate(shape)
+    ]
+    pattern = rng.normal(size=(count, *coarse))
+    for axis, size in enumerate(shape, 1):
+        repeats = -(-size // pattern.shape[axis])
+        pattern = pattern.repeat(repeats, axis).take(range(size), axis)
+    return (pattern + noise).astype(np.float32)
 
 
 def parameters(module: Any, *, statistics: bool) -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tercet.quant import execute, ir, ranges, reference, serialize
+from tercet.quant import float_graph as fg
 from tercet.quant.errors import InputError
 from tercet.quant.importers.model_file import load_model
 from tercet.quant.importers.torch_module import import_torch
@@ -32,7 +33,7 @@ def calibrated(name):
     """Module with settled batch norms, images and the integer graph."""
     entry = zoo.entry(name)
     module, _ = zoo.network(name)
-    x = np.random.default_rng(3).normal(size=(24, *entry.input_shape)).astype(np.float32)
+    x = zoo.synthetic(entry.input_shape, 24)
     zoo.settle(module, x)
     graph = quantize(import_torch(module, entry.input_shape), x, QuantConfig())
     return module, x, graph
@@ -65,15 +66,39 @@ def test_published_figures_count_moving_statistics_where_keras_made_them():
 
 
 @EACH
+def test_every_layer_follows_its_float_layer(name):
+    """Layer by layer on the integers' real values: random networks amplify what came before."""
+    module, x, graph = calibrated(name)
+    source = import_torch(module, zoo.entry(name).input_shape)
+    integers = reference.execute(graph, quantize_input(graph, x))
+    kinds = ranges.types(graph)
+    values = {graph.input_name: real(integers[graph.input_name], graph.input_type)}
+    for node in source:
+        want = fg._RULES[type(node)](node, *(values[i] for i in node.inputs))
+        want = want.clamp(node.lo, node.hi)
+        got = want if isinstance(node, fg.Flatten) else real(integers[node.name], kinds[node.name])
+        values[node.name] = got
+
+        correlation = np.corrcoef(want.ravel(), got.ravel())[0, 1]
+        assert correlation > 0.9985, (node.name, correlation)
+        if kinds[node.name].scale is not None:
+            assert ((got - want) ** 2).mean() < 0.003 * want.var(), node.name
+
+
+def real(integers, kind):
+    """Real values, channels first; raw accumulators without a scale stay integers."""
+    values = torch.from_numpy((integers - kind.zero_point) * (kind.scale or 1.0)).float()
+    return values.permute(0, 3, 1, 2) if values.dim() == 4 else values
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet8", "dscnn"])
 def test_integer_graph_follows_the_module(name):
     module, x, graph = calibrated(name)
     scores = predict(module, x)
-    got = reference.run(graph, quantize_input(graph, x)).astype(np.float64)
-    flat = scores - scores.mean(axis=0), got - got.mean(axis=0)
+    got = reference.run(graph, quantize_input(graph, x))
 
-    assert np.corrcoef(flat[0].ravel(), flat[1].ravel())[0, 1] > 0.95
-    assert graph.input_type.bits == 8
-    assert np.ptp(got, axis=0).min() > 0
+    assert np.corrcoef(scores.ravel(), got.ravel())[0, 1] > 0.995
+    assert (scores.argmax(axis=1) == got.argmax(axis=1)).mean() > 0.85
 
 
 @EACH
