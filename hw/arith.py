@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 
 from .config import ADDS_PER_RANK
 from .site import Site
 
-__all__ = ["adder_tree", "lut_multiply", "rom", "table"]
+__all__ = ["adder_tree", "bipolar", "lut_multiply", "rom", "table"]
+
+
+def bipolar(bit: Value) -> Value:
+    """The signed value of a bipolar bit: 1 is +1, 0 is -1."""
+    return Cat(Const(1, 1), ~bit).as_signed()
 
 
 def rom(m: Module, values: list[int], index: Any, shape: Any, name: str) -> Signal:

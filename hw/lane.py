@@ -8,7 +8,7 @@ from amaranth.hdl import Const, Module, Mux, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import adder_tree, lut_multiply, rom, table
+from .arith import adder_tree, bipolar, lut_multiply, rom, table
 from .config import LinearConfig, clog2
 from .site import Site
 
@@ -54,15 +54,13 @@ class Lane(wiring.Component):
         weights = self._weights(m)
         # Cycle 1: products.
         products: list[Value] = []
+        both = config.act_bipolar and config.weight_bipolar
         for i in range(config.simd):
-            act: Any = self.act.word_select(i, config.act_bits)
-            act = act.as_signed() if config.act_signed else act
-            product = site.register(signed(config.product_bits), f"product_{i}", "product")
-            if config.multiplier == "lut" and not config.constant_weights:
-                m.d.sync += product.eq(lut_multiply(act, weights[i]))
-            else:
-                m.d.sync += product.eq(act * weights[i])
-            products.append(product)
+            shape = unsigned(1) if both else signed(config.product_bits)
+            product = site.register(shape, f"product_{i}", "product")
+            act = self.act.word_select(i, config.act_bits)
+            m.d.sync += product.eq(self._product(act, weights[i]))
+            products.append(bipolar(product) if both else product)
         # Cycles 2..: adder tree; then the accumulator.
         total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
         bias = rom(
@@ -74,13 +72,27 @@ class Lane(wiring.Component):
         m.d.comb += self.acc.eq(acc)
         return m
 
+    def _product(self, act: Any, weight: Value) -> Value:
+        """act * weight; a bipolar operand chooses between the other one and its negative."""
+        config = self.config
+        if config.act_bipolar:
+            return ~(act ^ weight) if config.weight_bipolar else Mux(act, weight, -weight)
+        act = act.as_signed() if config.act_signed else act
+        if config.weight_bipolar:
+            return Mux(weight, act, -act)
+        if config.multiplier == "lut" and not config.constant_weights:
+            return lut_multiply(act, weight)
+        product: Value = act * weight
+        return product
+
     def _weights(self, m: Module) -> list[Value]:
         """The step's weights: a ROM and its register, or constants when there is one word only."""
         config, site = self.config, self.site
-        rows = config.weight[:, self.index].reshape(-1, config.simd).tolist()
-        bits = max(2, config.weight_bits)
+        rows = config.weight_codes[:, self.index].reshape(-1, config.simd).tolist()
+        bits = config.weight_bits
         if config.constant_weights:
-            return [Const(value, signed(bits)) for value in rows[0]]
+            shape = unsigned(1) if config.weight_bipolar else signed(bits)
+            return [Const(value, shape) for value in rows[0]]
         words = table(rows, bits)
         store = memory.Memory(
             shape=unsigned(bits * config.simd),
@@ -98,4 +110,5 @@ class Lane(wiring.Component):
             m.d.sync += [latch.eq(read.data), weight.eq(latch)]
         else:
             m.d.sync += weight.eq(read.data)
-        return [weight.word_select(i, bits).as_signed() for i in range(config.simd)]
+        each = [weight.word_select(i, bits) for i in range(config.simd)]
+        return each if config.weight_bipolar else [word.as_signed() for word in each]

@@ -6,6 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .arith import bipolar
+from .average import group_bits
 from .config import ArgMaxConfig, PoolConfig
 from .control import ControlGroup
 from .fifo import OutputFifo
@@ -91,9 +93,15 @@ class Pool(_Reduce):
     ) -> tuple[list[Value], int]:
         config = self.config
         outputs: list[Value] = []
+        index: Value = control.group
+        if any(config.window.place_bits):
+            index = Cat(index[: group_bits(config.window)], self._place(m, window))
         for i in range(config.out_lanes):
             element: Value = window.act.word_select(i, config.window.lane_bits)
-            element = element.as_signed() if config.act_signed else element
+            if config.act_bipolar:  # the larger bit is the larger value
+                element = bipolar(element) if config.average else element
+            elif config.act_signed:
+                element = element.as_signed()
             shape = signed(config.acc_bits) if config.average else element.shape()
             site = Site(config.name, i)
             acc = site.register(shape, f"acc_{i}", "accumulator")
@@ -107,12 +115,20 @@ class Pool(_Reduce):
             if config.requantize is None:
                 outputs.append(acc)
                 continue
-            channels = [p * config.out_lanes + i for p in range(len(config.window.passes))]
-            unit = Requantizer(config.requantize, channels, config.acc_bits, site)
+            unit = Requantizer(config.requantize, config.channels(i), config.acc_bits, site)
             m.submodules[f"requantize_{i}"] = unit
-            m.d.comb += [unit.acc.eq(acc), unit.index.eq(control.group)]
+            m.d.comb += [unit.acc.eq(acc), unit.index.eq(index)]
             outputs.append(unit.q)
         return outputs, config.requantize_cycles
+
+    def _place(self, m: Module, window: WindowBuffer) -> Value:
+        """The class of the window's position, in the cycle in which `group` counts."""
+        place: Value = window.place
+        for rank in range(1, REDUCE_CYCLES):
+            late = self.group.register(len(place), f"place_{rank}")
+            m.d.sync += self.group.set(late, place)
+            place = late
+        return place
 
 
 class ArgMax(_Reduce):

@@ -132,8 +132,10 @@ def shift_layer(layer: LinearConfig, elements: Interval) -> ShiftConfig:
     for lane in range(pe):
         matrix[lane, layer.lane_elements(lane)] = layer.weight[0, lane, 0]
     bias = layer.bias
-    if layer.act_bipolar:  # x = 2 bit - 1
+    kept = {field.name: getattr(layer, field.name) for field in fields(LinearConfig)}
+    if layer.act_bipolar:  # x = 2 bit - 1, for the sums and for their checksum
         bias, matrix, elements = bias - matrix.sum(axis=1), 2 * matrix, (0, 1)
+        kept |= {"weight": 2 * layer.weight, "act_bipolar": False, "act_signed": False}
     if _clamps(layer):
         assert isinstance(layer.requantize, Requantize)
         bias = bias + ((1 << int(layer.requantize.shift[0])) >> 1)
@@ -142,7 +144,6 @@ def shift_layer(layer: LinearConfig, elements: Interval) -> ShiftConfig:
         ranges.signed_bits(lo + int(b), hi + int(b)) + (layer.modulus is not None)
         for (lo, hi), b in zip(graph.ranges, bias[0], strict=True)
     )
-    kept = {field.name: getattr(layer, field.name) for field in fields(LinearConfig)}
     kept |= {"bias": bias, "acc_bits": max(widths)}
     return ShiftConfig(**kept, graph=graph, widths=widths)
 

@@ -34,7 +34,8 @@ class WindowBuffer(wiring.Component):
 
     Members: `i`, the stream; `available`, the current window is complete; `step`, `pass_`, what to
     read; `read`, a step is issued; `advance`, its window is finished; `first_window`,
-    `last_window`, position in the frame; `err`, the frame was flagged upstream; `alarm`, a control
+    `last_window`, position in the frame; `place`, where `config.counted`: its class of rows and,
+    above it, of columns; `err`, the frame was flagged upstream; `alarm`, a control
     register was upset; `act`, the fetched elements, port 0 lowest; `code`, their codes.
     """
 
@@ -56,6 +57,8 @@ class WindowBuffer(wiring.Component):
         }
         if config.code_bits:
             members["code"] = Out(elements * config.code_bits)
+        if any(config.place_bits):
+            members["place"] = Out(sum(config.place_bits))
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -152,11 +155,23 @@ class WindowBuffer(wiring.Component):
                 masks.append(sum((0 <= a < size) << k for k, a in enumerate(at)))
             return rom(m, masks, index, config.kernel[axis], name)
 
+        if any(config.place_bits):
+            m.d.comb += self.place.eq(self._place(m, oy, ox))
         return {
             "last_column": last_column,
             "rows": inside(rows, 0, config.height, oy, "rows_inside"),
             "columns": inside(columns, 1, config.width, ox, "columns_inside"),
         }
+
+    def _place(self, m: Module, oy: Signal, ox: Signal) -> Any:
+        """How many rows and columns of the current window are inside, as classes."""
+        config, classes = self.config, []
+        for axis, (index, name) in enumerate(((oy, "row_class"), (ox, "column_class"))):
+            bits, counts = config.place_bits[axis], config.place_counts[axis]
+            if bits:
+                found = [counts.index(n) for n in config.inside[axis]]
+                classes.append(rom(m, found, index, bits, name))
+        return Cat(*classes)
 
     def _flag(
         self, m: Module, group: ControlGroup, accept: Signal, take: Signal, claim_valid: Signal

@@ -52,8 +52,8 @@ def quantize(graph: fg.FloatGraph, calibration: Any, config: QuantConfig) -> ir.
 def quantize_input(graph: ir.Graph, x: Any) -> ir.IntArray:
     """Real inputs [n, c, h, w] or [n, features] as the graph's integers, channels last.
 
-    Values outside the input's range saturate. Raises InputError for a graph without an input scale,
-    another shape or NaN.
+    Values outside the input's range saturate; a bipolar input takes the sign, +1 for 0. Raises
+    InputError for a graph without an input scale, another shape or NaN.
     """
     kind, array = graph.input_type, np.asarray(x, dtype=np.float64)
     if kind.scale is None:
@@ -67,6 +67,8 @@ def quantize_input(graph: ir.Graph, x: Any) -> ir.IntArray:
         )
     if np.isnan(array).any():
         raise InputError("inputs hold NaN")
+    if kind.bipolar:
+        return np.where(array >= 0, 1, -1).astype(np.int64)
     steps = np.rint(array / kind.scale) + kind.zero_point
     stored: ir.IntArray = np.clip(steps, kind.lo, kind.hi).astype(np.int64)
     return stored

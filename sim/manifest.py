@@ -36,8 +36,8 @@ class Stream:
     """One valid/ready stream: signal names in the top module and the layout of its beats.
 
     A frame of `shape` (channels last) is `beats` beats of `lanes` elements; element j of a beat
-    lies in data bits [j * lane_bits, (j + 1) * lane_bits), two's complement if `signed`. One
-    signed bit is bipolar: 1 is +1, 0 is -1. `permutation` names the neuron at each channel
+    lies in data bits [j * lane_bits, (j + 1) * lane_bits), two's complement if `signed`. A
+    `bipolar` element is one bit: 1 is +1, 0 is -1. `permutation` names the neuron at each channel
     position of the stream, None the model's order.
     """
 
@@ -53,6 +53,7 @@ class Stream:
     beats: int
     shape: tuple[int, ...]
     permutation: tuple[int, ...] | None = None
+    bipolar: bool = False
 
     @property
     def word_bits(self) -> int:
@@ -72,7 +73,7 @@ class Stream:
     @property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest element that the lane can carry."""
-        if self.signed and self.lane_bits == 1:
+        if self.bipolar:
             return -1, 1
         half = 1 << (self.lane_bits - 1)
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
@@ -88,10 +89,12 @@ class Stream:
         lo, hi = self.limits
         if frames.size and (frames.min() < lo or frames.max() > hi):
             raise ValueError(f"an element lies outside {lo}..{hi}")
+        if self.bipolar and not frames.all():
+            raise ValueError("a bipolar element is 0; it must be -1 or +1")
         if self.permutation is not None:
             frames = frames[..., np.array(self.permutation)]
         flat = frames.reshape(len(frames), self.beats, self.lanes)
-        if self.signed and self.lane_bits == 1:
+        if self.bipolar:
             flat = np.maximum(flat, 0)
         bits = np.empty((*flat.shape, self.lane_bits), np.uint8)
         for bit in range(self.lane_bits):
@@ -110,7 +113,7 @@ class Stream:
         flat = np.zeros(lanes.shape[:2], np.int64)
         for bit in range(self.lane_bits):
             flat |= lanes[..., bit].astype(np.int64) << bit
-        if self.signed and self.lane_bits == 1:
+        if self.bipolar:
             flat = 2 * flat - 1
         elif self.signed:
             flat -= lanes[..., -1].astype(np.int64) << self.lane_bits
@@ -217,15 +220,20 @@ def _stream(fields: Fields) -> Stream:
     beats = fields.integer("beats", 1)
     if not shape or math.prod(shape) != beats * lanes:
         raise fields.error("beats", f"times lanes must make the {math.prod(shape)} elements")
+    bipolar = "bipolar" in fields.value and fields.boolean("bipolar")
+    lane_bits = fields.integer("lane_bits", 1, MAX_LANE_BITS)
+    if bipolar and lane_bits != 1:
+        raise fields.error("lane_bits", "must be 1 where bipolar is true")
     return Stream(
         **{key: fields.identifier(key) for key in ("valid", "ready", "data", "first", "last")},
         err=None if fields.value.get("err") is None else fields.identifier("err"),
         lanes=lanes,
-        lane_bits=fields.integer("lane_bits", 1, MAX_LANE_BITS),
+        lane_bits=lane_bits,
         signed=fields.boolean("signed"),
         beats=beats,
         shape=shape,
         permutation=_permutation(fields, shape[-1]),
+        bipolar=bipolar,
     )
 
 

@@ -138,7 +138,7 @@ def _different(layout: Stream, word: int, expected: int) -> Iterator[tuple[int, 
 
 
 def _value(layout: Stream, bits: int) -> int:
-    if layout.signed and layout.lane_bits == 1:
+    if layout.bipolar:
         return 2 * bits - 1
     sign = 1 << (layout.lane_bits - 1)
     return (bits ^ sign) - sign if layout.signed else bits

@@ -9,6 +9,7 @@ from ...hw.config import LayerConfig, LinearConfig, PoolConfig
 from .families import Blocks, Ram
 from .requantize import requantizers
 from .shapes import Shape
+from .thresholds import threshold_units
 
 __all__ = ["Memory", "Placed", "Product", "dsps", "memories", "place", "products"]
 
@@ -75,7 +76,8 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
     window = layer.window
     width = window.word * (window.lane_bits + window.code_bits)
     resets = window.padded and window.pad_value != 0
-    yield Memory("window", window.depth, width, window.ports, True, True, resets)
+    if not layer.direct:
+        yield Memory("window", window.depth, width, window.ports, True, True, resets)
     checked = isinstance(layer, LinearConfig) and layer.modulus is not None
     width = layer.out_lanes * layer.out_bits + STREAM_MARKS + checked
     yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
@@ -85,6 +87,9 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
         for unit in requantizers(layer):
             for bits in unit.columns:
                 yield Memory("column", unit.entries, bits, 1, False, True)
+    for search in threshold_units(layer):  # later ranks choose between two tables: logic
+        if search.ranks[0].by_index:
+            yield Memory("column", search.entries, search.ranks[0].bits, 1, False, True)
 
 
 def _weights(layer: LinearConfig) -> Iterator[Memory]:
@@ -122,7 +127,9 @@ def products(layer: LayerConfig) -> Iterator[Product]:
     if isinstance(layer, LinearConfig):
         lanes = layer.pe + 2 * len(layer.replicated)
         act: Shape = (layer.act_bits, layer.act_signed)
-        if layer.constant_weights:
+        if not layer.multiplies or layer.multiplier == "shift":
+            pass  # a bipolar operand chooses a sign; shift-adds are no products
+        elif layer.constant_weights:
             yield from _constant_products(layer, act)
         elif layer.multiplier == "dsp":
             weight: Shape = (layer.weight_bits, True)
@@ -135,8 +142,8 @@ def products(layer: LayerConfig) -> Iterator[Product]:
                 yield Product("requantize", a, b, bits, 1)
 
 
-def dsps(found: Iterable[Product], family: Blocks) -> int:
-    """DSP blocks of products."""
+def dsps(found: Iterable[Product], family: Blocks) -> float:
+    """DSP blocks of products; two small ones may share one."""
     if family.dsp is None:
         return 0
     return sum(family.dsp.blocks(p.a, p.b, p.bits) * p.count for p in found)

@@ -21,8 +21,10 @@ from ...hw.config import (
     clog2,
     tree_levels,
 )
+from ...hw.shift_config import ShiftConfig
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
+from .thresholds import ThresholdUnit, threshold_units
 
 __all__ = ["Register", "converter", "ff_bits", "registers"]
 
@@ -61,7 +63,8 @@ def ff_bits(found: Iterable[Register]) -> int:
 
 def registers(layer: LayerConfig) -> Iterator[Register]:
     """Every register of a layer's circuit that something reads; no converters."""
-    yield from _window(layer.window)
+    if not layer.direct:
+        yield from _window(layer.window)
     if layer.checked:
         yield Register("parity", "checker", _parity_bits(layer))
         yield Register("alarm", "checker", ALARM_BITS)
@@ -96,14 +99,16 @@ def _parity_bits(layer: LayerConfig) -> int:
     window = layer.window
     passes, ports = len(window.passes), window.ports * (1 + window.padded)
     delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
-    total = WINDOW_REGISTERS + ports + SEQUENCER_REGISTERS + (delay - 1) + (passes > 1)
+    buffer = 0 if layer.direct else WINDOW_REGISTERS + ports
+    total = buffer + SEQUENCER_REGISTERS + (delay - 1) + (passes > 1)
     total += sum(register.count for register in _fifo(layer) if register.role == "control")
     match layer:
         case LinearConfig():
             addressed = not (layer.constant_weights or layer.block_weights)
             return total + addressed + 3 * (layer.beats > 1) + layer.requantize_cycles
         case PoolConfig():
-            return total + layer.requantize_cycles
+            places = (REDUCE_CYCLES - 1) * any(layer.window.place_bits)
+            return total + layer.requantize_cycles + places
     return total + 1  # ArgMax counts elements
 
 
@@ -164,10 +169,16 @@ def _requantizer(unit: Requantizer) -> Iterator[Register]:
         yield Register("bound", "requant", unit.bound, unit.cycles - 1)
 
 
+def _threshold(unit: ThresholdUnit) -> Iterator[Register]:
+    yield Register("threshold", "requant", unit.threshold_bits)
+    yield Register("waiting", "requant", unit.waiting_bits)
+    yield Register("result", "requant", len(unit.ranks))
+
+
 def _linear(layer: LinearConfig) -> Iterator[Register]:
     passes, pe, steps, simd = layer.weight.shape
-    units = requantizers(layer)
-    indexed = any(unit.columns for unit in units)
+    units, searches = requantizers(layer), threshold_units(layer)
+    indexed = any(unit.columns for unit in units) or any(unit.indexed for unit in searches)
     biased = passes > 1 and bool((layer.bias != layer.bias[0]).any())
     counted = passes > 1 and (indexed or biased)
     rom = not layer.constant_weights
@@ -180,10 +191,13 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
     if rom:
         ranks = 2 if layer.block_weights else 1
         yield Register("weight", "weight", layer.weight_bits * simd, lanes * ranks)
-    yield Register("product", "product", layer.product_bits, lanes * simd)
-    for bits in tree_sums([layer.product_bits] * simd, layer.acc_bits, ADDS_PER_RANK):
-        yield Register("sum", "product", bits, lanes)
-    yield Register("acc", "accumulator", layer.acc_bits, lanes)
+    if isinstance(layer, ShiftConfig):
+        yield from _shift_adds(layer)
+    else:
+        yield Register("product", "product", layer.product_bits, lanes * simd)
+        for bits in tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK):
+            yield Register("sum", "product", bits, lanes)
+        yield Register("acc", "accumulator", layer.acc_bits, lanes)
     if layer.beats > 1:
         yield Register("drain", "accumulator", layer.acc_bits * pe)
         yield Register("left", "control", layer.beats + 3)
@@ -194,7 +208,16 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
         yield from _checksum(layer)
     for unit in units:
         yield from _requantizer(unit)
+    for search in searches:
+        yield from _threshold(search)
     yield Register("late", "control", late)
+
+
+def _shift_adds(layer: ShiftConfig) -> Iterator[Register]:
+    yield Register("node", "product", sum(delay.bits for delay in layer.delays))
+    yield Register("acc", "accumulator", sum(layer.graph.bits[node] for node in layer.summed))
+    if layer.clamps:
+        yield Register("q", "requant", layer.out_bits, layer.pe)
 
 
 def _checksum(layer: LinearConfig) -> Iterator[Register]:
@@ -225,8 +248,11 @@ def _checksum(layer: LinearConfig) -> Iterator[Register]:
 
 def _pool(layer: PoolConfig) -> Iterator[Register]:
     units = requantizers(layer)
-    counted = any(unit.columns for unit in units)
+    indexed = any(unit.columns for unit in units)
+    counted = indexed and len(layer.window.passes) > 1
     yield from _sequencer(layer, REDUCE_CYCLES, counted=counted, addressed=False)
+    if indexed or layer.checked:
+        yield Register("place", "control", sum(layer.window.place_bits), REDUCE_CYCLES - 1)
     bits = layer.acc_bits if layer.average else layer.window.lane_bits
     yield Register("acc", "accumulator", bits, layer.out_lanes)
     for unit in units:

@@ -24,6 +24,7 @@ from ...hw.config import (
     PoolConfig,
     clog2,
 )
+from ...hw.shift_config import ShiftConfig
 from .blocks import Placed, products
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import Blocks
@@ -31,6 +32,7 @@ from .ffs import Register
 from .mapped import distinct_columns, distinct_weights
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
+from .thresholds import ThresholdUnit, threshold_units
 
 __all__ = ["Model", "features", "model"]
 
@@ -77,10 +79,14 @@ def features(
     `held` are the layer's registers, `placed` its memories.
     """
     found: dict[str, float] = {"layer": 1.0}
-    _add(found, _window(layer, placed))
+    if not layer.direct:
+        _add(found, _window(layer, placed))
     _add(found, _converter(layer, lanes))
     _add(found, _control(layer, held))
     match layer:
+        case ShiftConfig():
+            found["shift_add_bits"] = layer.graph.adder_bits + sum(layer.widths)
+            found["clamp_bits"] = layer.clamps * layer.pe * layer.out_bits
         case LinearConfig():
             _add(found, _linear(layer, placed, family))
             if layer.modulus:
@@ -92,6 +98,7 @@ def features(
             found["argmax_bits"] = layer.in_bits + layer.out_bits
     if isinstance(layer, LinearConfig | PoolConfig):
         _add(found, _requantizers(requantizers(layer)))
+        _add(found, _thresholds(threshold_units(layer)))
     return found
 
 
@@ -113,6 +120,8 @@ def _window(layer: LayerConfig, placed: Sequence[Placed]) -> Iterable[tuple[str,
         yield "padding_bits", window.ports * (window.word * window.lane_bits + 2)
         yield "inside_rom", rom_luts(window.out_size[0], window.kernel[0])
         yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1])
+        for size, bits in zip(window.out_size, window.place_bits, strict=True):
+            yield "inside_rom", rom_luts(size, bits)
     for one in placed:
         memory = one.memory
         if not memory.written:
@@ -146,7 +155,9 @@ def _linear(
 ) -> Iterable[tuple[str, float]]:
     passes, pe, steps, simd = layer.weight.shape
     lanes = pe + 2 * len(layer.replicated)
-    if layer.constant_weights:
+    if not layer.multiplies:
+        yield "sum_bits", 0 if layer.constant_weights else lanes * simd * layer.product_bits
+    elif layer.constant_weights:
         yield from _constant_products(layer, family)
     elif layer.multiplier == "lut" or family.dsp is None:
         moving, fixed = _multiplier_bits(layer)
@@ -156,10 +167,10 @@ def _linear(
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
         yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer))
-    sums = tree_sums([layer.product_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
+    sums = tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
     yield "sum_bits", lanes * sum(sums)
     extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
-    yield "compress_bits", lanes * max(0, extra) * layer.product_bits
+    yield "compress_bits", lanes * max(0, extra) * layer.term_bits
     yield "acc_bits", lanes * layer.acc_bits
     if (layer.bias != layer.bias[0]).any():
         yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits)
@@ -212,3 +223,9 @@ def _requantizers(units: tuple[Requantizer, ...]) -> Iterable[tuple[str, float]]
         yield "clamp_bits", unit.out_bits
     if units:
         yield "column_rom", rom_luts(units[0].entries, distinct_columns(units))
+
+
+def _thresholds(units: tuple[ThresholdUnit, ...]) -> Iterable[tuple[str, float]]:
+    for unit in units:
+        yield "sum_bits", unit.compared_bits  # a comparator is a chain of carries, as an adder
+        yield "column_rom", unit.table_luts

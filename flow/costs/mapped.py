@@ -21,13 +21,15 @@ from ...hw.config import (
     clog2,
     multiplies_by_one,
 )
-from ...quant.ir import IntArray
+from ...quant.ir import IntArray, Requantize
 from .blocks import Placed
 from .columns import bits_of, distinct
 from .families import Blocks
 from .ffs import REDUCE_CYCLES
+from .packing import packed_registers
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums, vector
+from .thresholds import threshold_units
 
 __all__ = ["added", "distinct_columns", "distinct_weights"]
 
@@ -37,7 +39,7 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
 
     `first`: nothing flags frames before this layer.
     """
-    total = _memories(layer, placed) + _window(layer)
+    total = _memories(placed, family) + (0 if layer.direct else _window(layer))
     if first:
         total -= _unflagged(layer)
     if isinstance(layer, LinearConfig):
@@ -46,16 +48,20 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
         total += _checksum(layer, placed)
     if isinstance(layer, LinearConfig | PoolConfig):
         total += _requantizers(requantizers(layer), placed)
-    return total
+    if any(one.brams for one in placed if one.memory.role == "column"):
+        total -= sum(unit.ranks[0].bits for unit in threshold_units(layer))
+    return total - packed_registers(layer, family)
 
 
-def _memories(layer: LayerConfig, placed: Sequence[Placed]) -> int:
+def _memories(placed: Sequence[Placed], family: Blocks) -> int:
     """Words that became flip-flops, and the buffers that became memory blocks."""
     total = 0
     for one in placed:
         memory = one.memory
         if memory.written and one.ram is None:
             total += memory.depth * memory.width * memory.count
+        elif memory.role == "window" and one.brams and family.reads_old:
+            total -= memory.width * memory.count  # the block's own output register
         elif memory.role == "window" and one.brams:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
@@ -108,12 +114,15 @@ def _unflagged(layer: LayerConfig) -> int:
 
 def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
     lanes = layer.pe + 2 * len(layer.replicated)
+    if layer.multiplier == "shift":
+        return 0
     if layer.constant_weights:
         return _unrolled(layer)
     total = 0
-    if layer.multiplier == "lut":
+    if layer.multiplies and layer.multiplier == "lut":
         total -= 0 if layer.act_signed else lanes
-    elif not layer.act_signed:  # a product of unsigned and signed needs no bit more
+    elif layer.multiplies and not layer.act_signed:
+        # A product of unsigned and signed needs no bit more.
         bits = layer.product_bits - 1
         before, after = (
             n * layer.simd + sum(tree_sums([n] * layer.simd, layer.acc_bits, ADDS_PER_RANK))
@@ -145,7 +154,9 @@ def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> int:
 def _dropped(layer: LinearConfig) -> int:
     """Bits of waiting results that lie below the rounding and that no checksum reads."""
     kind = layer.requantize
-    if kind is None or layer.beats == 1 or layer.modulus or not multiplies_by_one(kind):
+    if not isinstance(kind, Requantize) or not multiplies_by_one(kind):
+        return 0
+    if layer.beats == 1 or layer.modulus:
         return 0
     return layer.pe * max(0, int(kind.shift[0]) - 1)
 
@@ -154,7 +165,7 @@ def _dropped(layer: LinearConfig) -> int:
 def distinct_weights(layer: LinearConfig) -> int:
     """Bit columns of the lanes' tables that differ; replicas are not compared with each other."""
     pe, simd = layer.pe, layer.simd
-    rows = layer.weight.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
+    rows = layer.weight_codes.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
     bits = bits_of(rows, layer.weight_bits).reshape(len(rows), pe, -1)
     plain = [lane for lane in range(pe) if lane not in layer.replicated]
     total = distinct(bits[:, plain].reshape(len(bits), -1))
@@ -166,14 +177,17 @@ def distinct_weights(layer: LinearConfig) -> int:
 def _unrolled(layer: LinearConfig) -> int:
     """Products by constants: as wide as their values, without the zeros of powers of two."""
     low, high = 0, (1 << layer.act_bits) - 1
-    if layer.act_signed:
+    if layer.act_bipolar:
+        low, high = -1, 1
+    elif layer.act_signed:
         low, high = -(1 << (layer.act_bits - 1)), (1 << (layer.act_bits - 1)) - 1
-    whole = tree_sums([layer.product_bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
+    whole = tree_sums([layer.term_bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
     total, seen = 0, set()
     for lane, row in enumerate(layer.weight.reshape(layer.pe, -1).tolist()):
         copies = 3 if lane in layer.replicated else 1
-        widths = [vector(*sorted((value * low, value * high)))[0] for value in row]
-        sums = tree_sums(widths, layer.acc_bits, ADDS_PER_RANK)
+        terms = [vector(*sorted((value * low, value * high)))[0] for value in row]
+        widths = [min(bits, layer.product_bits) for bits in terms]
+        sums = tree_sums(terms, layer.acc_bits, ADDS_PER_RANK)
         total += copies * (sum(sums) - sum(whole) - layer.product_bits * layer.simd)
         for i, (value, width) in enumerate(zip(row, widths, strict=True)):
             if value and (copies > 1 or (i, value) not in seen):

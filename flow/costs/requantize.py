@@ -6,9 +6,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...hw.config import LinearConfig, PoolConfig, multiplies_by_one
+from ...hw.shift_config import ShiftConfig
 from ...quant.ir import IntArray, Requantize
 from .shapes import Shape, add, const, multiply, shift_left, vector
 
@@ -48,16 +47,11 @@ class Requantizer:
 
 
 def requantizers(layer: LinearConfig | PoolConfig) -> tuple[Requantizer, ...]:
-    """One for each output lane, none without requantisation."""
-    if layer.requantize is None:
+    """One for each output lane; none where nothing, thresholds or a clamp do it."""
+    clamps = isinstance(layer, ShiftConfig) and layer.clamps
+    if clamps or not isinstance(layer.requantize, Requantize):
         return ()
-    lanes = layer.out_lanes
-    if isinstance(layer, LinearConfig):
-        bases = np.arange(len(layer.window.passes))[:, None] * layer.pe
-        table = (bases + np.arange(layer.beats) * lanes).ravel()
-    else:
-        table = np.arange(len(layer.window.passes)) * lanes
-    return _units(layer.requantize, tuple(table.tolist()), lanes, layer.acc_bits)
+    return _units(layer.requantize, tuple(layer.channels(0)), layer.out_lanes, layer.acc_bits)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from tercet.quant import ir, reference
 
 UNSIGNED = ir.TensorType(4, False, zero_point=6)
 SIGNED = ir.TensorType(5, True, zero_point=-2)
+BIPOLAR = ir.TensorType(1, True, bipolar=True)
 IMAGE = (5, 6, 4)
 
 
@@ -55,6 +56,43 @@ def test_average(bench, window, kind, count):
     node = pool(ir.AvgPool, requantize=scale(count=count), **window)
 
     check(bench, node, kind=kind, fold=Fold(2), seed=count)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("fold", [Fold(1), Fold(2), Fold(4)], ids=str)
+def test_average_without_the_padding(bench, window, fold):
+    for count in (1, 4):
+        node = pool(ir.AvgPool, requantize=scale(count=count), count_include_pad=False, **window)
+
+        check(bench, node, kind=SIGNED, fold=fold, seed=count)
+
+
+def test_an_average_without_the_padding_takes_no_cycle_more(bench):
+    window = {"kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1), "requantize": scale()}
+
+    whole, _ = check(bench, pool(ir.AvgPool, **window))
+    inside, _ = check(bench, pool(ir.AvgPool, count_include_pad=False, **window))
+
+    assert inside.last_cycles == whole.last_cycles
+
+
+@pytest.mark.parametrize("pe", [1, 4])
+def test_bipolar_pools(bench, pe):
+    x = np.random.default_rng(pe).choice([-1, 1], (3, *IMAGE))
+    window = {"kernel": (2, 3), "stride": (1, 2)}
+    for node in (
+        pool(ir.MaxPool, **window),
+        pool(ir.MaxPool, padding=(1, 0, 1, 2), **window),
+        pool(ir.AvgPool, requantize=scale(count=4), **window),
+        pool(ir.GlobalAvgPool, requantize=scale()),
+    ):
+        check(bench, node, kind=BIPOLAR, fold=Fold(pe), x=x, seed=pe)
+
+
+def test_index_of_the_first_plus_one(bench):
+    x = np.array([[-1, -1, -1], [-1, 1, 1], [1, -1, 1], [-1, -1, 1]])
+
+    check(bench, pool(ir.ArgMax), (3,), BIPOLAR, x=x)
 
 
 def test_average_by_a_plain_shift(bench):

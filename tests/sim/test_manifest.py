@@ -81,12 +81,19 @@ def test_permutation_orders_channels_of_the_stream() -> None:
     assert np.array_equal(layout.unpack(words), [[10, 11, 12]])
 
 
-def test_one_signed_bit_is_bipolar() -> None:
-    layout = stream(lanes=4, lane_bits=1, beats=1, shape=(4,))
+def test_a_bipolar_element_is_one_bit() -> None:
+    layout = stream(lanes=4, lane_bits=1, beats=1, shape=(4,), bipolar=True)
     words = layout.pack(np.array([[1, -1, -1, 1]]))
 
     assert layout.to_ints(words) == [0b1001]
     assert np.array_equal(layout.unpack(words), [[1, -1, -1, 1]])
+
+
+def test_pack_refuses_a_bipolar_zero() -> None:
+    layout = stream(lanes=4, lane_bits=1, beats=1, shape=(4,), bipolar=True)
+
+    with pytest.raises(ValueError, match=r"0; it must be -1 or \+1"):
+        layout.pack(np.array([[1, -1, 0, 1]]))
 
 
 def test_pack_refuses_what_does_not_fit() -> None:
@@ -102,6 +109,7 @@ def test_load_reads_every_part(tmp_path: Path) -> None:
     assert found.verilog == tmp_path / "top.v"
     assert found.input.word_bits == 16
     assert found.output.err == "e"
+    assert not found.output.bipolar
     assert found.taps[0].stream.permutation == (1, 0, 3, 2)
     assert found.layers[0].simd == 2
     assert found.registers[0].name == "conv.lane_0.acc"
@@ -117,6 +125,8 @@ def test_load_reads_every_part(tmp_path: Path) -> None:
         (("verilog",), "absent.v", r"absent\.v is not there"),
         (("clock",), "clk; `include", "clock is not a name"),
         (("input", "lanes"), 0, r"input\.lanes must be an integer"),
+        (("input", "bipolar"), 1, r"input\.bipolar must be true or false"),
+        (("output", "bipolar"), True, r"output\.lane_bits must be 1 where bipolar is true"),
         (("input", "beats"), 3, r"input\.beats times lanes"),
         (("input", "signed"), 1, r"input\.signed must be true or false"),
         (("taps", 0, "permutation"), [0, 0, 1, 2], r"taps\[0\]\.permutation must hold each"),
