@@ -14,6 +14,8 @@ from tercet.flow.costs.fit import Equations, cross_validate, solve
 from tercet.flow.costs.sample import Sample, sample
 from tercet.flow.emit import TOP, emit
 from tercet.flow.synth import synthesize
+from tercet.hw.configure import Fold, configure
+from tercet.quant.ir import Dense, Graph, TensorType
 from tercet.sim import sites
 
 ECP5 = FAMILIES["ecp5"]
@@ -65,6 +67,36 @@ def test_registers_of_more_designs(tmp_path, seed):
     layers = sample(seed)
 
     assert estimated_registers(layers) == verilog_registers(layers, tmp_path)
+
+
+# Thresholds with and without drain and tables, bipolar operands, averages without the padding.
+@pytest.mark.parametrize("seed", [0, 1, 2, 7, 9, 12, 16, 19])
+def test_registers_of_few_bits(tmp_path, random_network, seed):
+    layers = configure(*random_network(np.random.default_rng(seed)))
+
+    assert estimated_registers(layers) == verilog_registers(layers, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(500, 530))
+def test_registers_of_more_networks(tmp_path, random_network, seed):
+    layers = configure(*random_network(np.random.default_rng(seed)))
+
+    assert estimated_registers(layers) == verilog_registers(layers, tmp_path)
+
+
+def test_a_bipolar_operand_takes_no_multiplier():
+    rng = np.random.default_rng(0)
+    node = Dense(
+        name="fc", inputs=("x",), weight=rng.choice([-1, 1], (4, 8)), bias=np.zeros(4, int),
+        weight_bits=1, weight_bipolar=True,
+    )  # fmt: skip
+    for kind in (TensorType(8, True), TensorType(1, True, bipolar=True)):
+        graph = Graph("g", "x", (8,), kind, (node,), "fc")
+        for fold in (Fold(2, 4), Fold(4, 8)):
+            (layer,) = configure(graph, {"fc": fold})
+
+            assert blocks.dsps(blocks.products(layer), ECP5) == 0
 
 
 # Three designs that are quick to synthesise.

@@ -10,6 +10,7 @@ from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
 from tercet.flow.plan import Plan, Tmr
 from tercet.quant import ir, reference
+from tercet.sim.expected import random_frames
 from tercet.sim.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.verilator]
@@ -72,8 +73,7 @@ def draw(random_network, rng):
     """A random network whose output depends on its input: an upset can show."""
     while True:
         graph, folding, protection = random_network(rng)
-        kind = graph.input_type
-        x = rng.integers(kind.lo, kind.hi + 1, (8, *graph.input_shape))
+        x = random_frames(graph, 8, int(rng.integers(1 << 30)))
         if len(np.unique(reference.run(graph, x), axis=0)) > 2:
             return graph, folding, protection
 
