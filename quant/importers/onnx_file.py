@@ -8,6 +8,7 @@ read by `onnx_tensors` under limits. No file from outside the model's folder is 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,6 @@ def read_onnx(path: Path) -> OnnxGraph:
         return _Reader(model, path).graph()
     except InputError as error:
         raise InputError(f"{printable(path.name)}: {error}") from None
-    except UnicodeError as error:
-        raise InputError(f"{printable(path.name)}: holds a name that is no text") from error
 
 
 def _parse(path: Path) -> Any:
@@ -103,11 +102,27 @@ def _parse(path: Path) -> Any:
 
     try:
         model = ModelProto.FromString(path.read_bytes())
-    except (DecodeError, UnicodeError) as error:
+    except DecodeError as error:
         raise InputError(f"{shown}: truncated or not an ONNX file; export it again") from error
     if not model.HasField("graph") or not model.opset_import:
         raise InputError(f"{shown}: holds no network; it is truncated or not an ONNX file")
     return model
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Every string that the reader uses; protobuf leaves those that are no text as bytes."""
+    proto = model.graph
+    yield proto.name
+    yield from (item.domain for item in model.opset_import)
+    for node in proto.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in (*proto.initializer, *(a.t for n in proto.node for a in n.attribute)):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for info in (*proto.input, *proto.output):
+        yield info.name
+        yield from (axis.dim_param for axis in info.type.tensor_type.shape.dim)
 
 
 class _Reader:
@@ -115,6 +130,8 @@ class _Reader:
 
     def __init__(self, model: Any, path: Path) -> None:
         self.model, self.proto = model, model.graph
+        if not all(isinstance(text, str) for text in _texts(model)):
+            raise InputError("holds a name that is no text; the file is damaged, export it again")
         self.name = model.graph.name or path.stem
         self.tensors = TensorReader(path.parent)
         self.opsets = {_domain(item.domain): int(item.version) for item in model.opset_import}
