@@ -329,6 +329,14 @@ def test_orders_that_cannot_be_kept(head, message):
         quantize(graph, normal((2, 2, 2)), QuantConfig())
 
 
+def test_a_bipolar_input_takes_the_sign():
+    kind = ir.TensorType(1, True, bipolar=True, scale=0.5)
+    node = ir.ArgMax(name="top", inputs=("x",))
+    graph = ir.Graph("g", "x", (4,), kind, (node,), "top")
+
+    assert quantize_input(graph, [[-3.0, -0.1, 0.0, 0.2]]).tolist() == [[-1, -1, 1, 1]]
+
+
 def test_quantize_input_checks_and_saturates():
     graph = quantize(import_torch(nn.Flatten(), (2, 3, 4)), np.ones((1, 2, 3, 4)), QuantConfig())
 

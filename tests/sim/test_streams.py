@@ -53,6 +53,16 @@ def test_wrong_element_is_named_in_the_models_order() -> None:
     assert [str(m) for m in found.mismatches] == ["conv: frame 1, element [1, 1]: got 11, not 10"]
 
 
+def test_a_wrong_bipolar_element_is_shown_as_a_sign() -> None:
+    bits = layout(lane_bits=1, bipolar=True)
+    frames = np.where(FRAMES > 4, 1, -1)
+    words = list(streams.flagged(bits, bits.pack(frames)))
+    found = Checker("conv", bits, bits.pack(frames))
+    found.beat(words[0] ^ 2, 0)
+
+    assert [str(m) for m in found.mismatches] == ["conv: frame 0, element [0, 1]: got 1, not -1"]
+
+
 def test_negative_elements_are_shown_signed() -> None:
     words = beats()
     words[1] ^= 0x80
