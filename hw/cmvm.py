@@ -26,6 +26,9 @@ Interval = tuple[int, int]
 Term = tuple[int, int]
 """(node, shift): the node's value times 2^shift."""
 
+SCORE_BITS = 10
+"""Fraction bits of a pattern's score."""
+
 NODE_BITS, SHIFT_BITS = 20, 6
 """Fields of a packed pattern: nodes a and b, the distance of their shifts, equal signs or not."""
 
@@ -164,7 +167,8 @@ class _Solver:
         ]
         # Terms of levels l_i can be summed within D levels if sum 2^l_i <= 2^D (Kraft).
         longest = max(len(column) for column in self.columns)
-        self.room = 1 << (max(0, longest - 1).bit_length() + slack)
+        self.depth = max(1, max(0, longest - 1).bit_length() + slack)
+        self.room = 1 << self.depth
         self.used = [len(column) for column in self.columns]
         self.counts: dict[int, int] = {}
         self.homes: dict[int, set[int]] = {}
@@ -219,12 +223,14 @@ class _Solver:
                 heapq.heappush(self.heap, (-score, pattern))
 
     def _score(self, pattern: int) -> int:
-        """Frequency times overlap; 0 for what occurs once."""
+        """Frequency times overlap, more for what is deep already; 0 for what occurs once."""
         count = self.counts.get(pattern, 0)
         if count < 2:
             return 0
         adder = _unpack(pattern)
-        return count * max(1, _overlap(adder, self.bits[adder.a], self.bits[adder.b]))
+        saved = count * max(1, _overlap(adder, self.bits[adder.a], self.bits[adder.b]))
+        left = 2 * self.depth - max(self.levels[adder.a], self.levels[adder.b])
+        return (saved << SCORE_BITS) // left
 
     def _share(self, pattern: int) -> None:
         """Replace every occurrence of a pattern by one new node, if there are two or more."""
