@@ -140,7 +140,8 @@ def _sequencer(
     if addressed or layer.checked:
         yield Register("at", "control", clog2(steps * passes))
     yield Register("used", "control", layer.fifo_beats.bit_length())
-    yield Register("marks", "control", (MARKS + started) * (delay - 1))
+    first = layer.checked or not isinstance(layer, ShiftConfig)  # nothing accumulates
+    yield Register("marks", "control", (MARKS - (not first) + started) * (delay - 1))
     if counted:
         yield Register("count", "control", clog2(passes))
     yield Register("done", "control", 4)

@@ -29,8 +29,8 @@ from .blocks import Placed, products
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import Blocks
 from .ffs import Register
-from .mapped import distinct_columns, distinct_weights
-from .requantize import Requantizer, requantizers
+from .mapped import distinct_weights
+from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
 
@@ -54,7 +54,8 @@ class Model:
 
     def luts(self, found: Mapping[str, float], lutrams: float) -> float:
         """LUTs of a layer from its features and the LUTs of its LUT RAM."""
-        return lutrams + sum(self.prices.get(name, 0.0) * n for name, n in found.items())
+        prices = {"shift_add_bits": 1.0, **self.prices}
+        return lutrams + sum(prices.get(name, 0.0) * n for name, n in found.items())
 
 
 @functools.cache
