@@ -8,6 +8,7 @@ read by `onnx_tensors` under limits. No file from outside the model's folder is 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..names import printable
+from ..shapes import MAX_ELEMENTS
 from .onnx_operators import OPERATORS, OPSETS, STANDARD
 from .onnx_tensors import FOUR_BIT, Array, TensorReader
 
@@ -220,6 +222,8 @@ class _Reader:
                     f"{where}: axis {position} ({printable(name)}) has no size; export with a "
                     "fixed size (only the batch axis may be open)"
                 )
+        if math.prod(sizes[1:]) > MAX_ELEMENTS:
+            raise InputError(f"{where}: {sizes} are more than {MAX_ELEMENTS} elements")
         return np.dtype(_DTYPES[kind.elem_type]), (sizes[0] or 1, *sizes[1:])
 
     def _node(self, item: Any, index: int) -> OnnxNode:

@@ -24,6 +24,7 @@ from .onnx_shapes import (
     check_same,
     joined,
     mean_axes,
+    operands,
     pad_value,
     pad_widths,
     per_channel,
@@ -161,7 +162,7 @@ def _affine(
 
 def _arithmetic(walker: _FloatWalker, node: OnnxNode) -> Real:
     """Add, Sub, Mul, Div: of two tensors only Add, else with a constant."""
-    constant = [name in walker.constants for name in node.inputs]
+    constant = [walker.known(node, i) for i in operands(node)]
     if not any(constant):
         if node.op != "Add":
             fail(node, f"{node.op} of two tensors is not supported; only Add is")

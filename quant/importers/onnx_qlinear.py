@@ -59,7 +59,7 @@ def _gemm(walker: QuantisedWalker, node: OnnxNode) -> Seen:
 
 def _add(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     """Two tensors; a constant one joins the layer in front."""
-    constant = [node.inputs[i] in walker.constants for i in (0, 3)]
+    constant = [walker.known(node, i) for i in (0, 3)]
     if not any(constant):
         made = add(walker, node, _input(walker, node, 0), _input(walker, node, 3))
         return _output(walker, node, made, 6)

@@ -18,7 +18,7 @@ from .onnx_layout import Window, fail, option, window
 from .onnx_parameters import real_constant, weight_operand
 from .onnx_pending import Join, Linear, Mean, Sum, scale_of
 from .onnx_quantised import QuantisedWalker, Seen, Weight
-from .onnx_shapes import batch_norm, check_groups, check_same, joined, per_channel
+from .onnx_shapes import batch_norm, check_groups, check_same, joined, operands, per_channel
 
 __all__ = ["REAL", "add", "convolution", "dense", "join", "mean"]
 
@@ -238,7 +238,7 @@ def add(walker: QuantisedWalker, node: OnnxNode, a: Seen, b: Seen) -> Seen:
 
 def _arithmetic(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     """Add, Sub, Mul, Div: of two values only Add, else with a constant."""
-    constant = [name in walker.constants or name in walker.weights for name in node.inputs]
+    constant = [walker.known(node, i) or node.inputs[i] in walker.weights for i in operands(node)]
     if not any(constant):
         if node.op != "Add":
             fail(node, f"{node.op} of two tensors is not supported; only Add is")

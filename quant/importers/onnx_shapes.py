@@ -19,11 +19,19 @@ __all__ = [
     "check_same",
     "joined",
     "mean_axes",
+    "operands",
     "pad_value",
     "pad_widths",
     "per_channel",
     "whole",
 ]
+
+
+def operands(node: OnnxNode) -> range:
+    """The indices of the two operands of Add, Sub, Mul and Div."""
+    if len(node.inputs) != 2 or "" in node.inputs:
+        fail(node, "needs two operands; export the model again")
+    return range(2)
 
 
 def per_channel(node: OnnxNode, array: FloatArray, value: Value) -> FloatArray:

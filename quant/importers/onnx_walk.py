@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..names import printable
+from ..shapes import MAX_ELEMENTS
 from ..types import IntArray
 from .onnx_constants import Folder
 from .onnx_file import OnnxGraph, OnnxNode
@@ -106,6 +107,8 @@ class Walker:
         """Visit every node; raises InputError naming the first that is not supported."""
         for node in self.graph.nodes:
             inputs = [name for name in node.inputs if name]
+            if not node.inputs:
+                fail(node, "has no operands; export the model again")
             if self.folder.knows(node) and all(name in self.constants for name in inputs):
                 arrays = [self.constants[name] for name in inputs]
                 self.constants[node.outputs[0]] = self.folder.fold(node, arrays)
@@ -115,6 +118,8 @@ class Walker:
                 fail(node, "this operator is not supported in a model of this kind")
             result = handler(self, node)
             if result is not None:
+                if math.prod(result.shape) > MAX_ELEMENTS:
+                    fail(node, f"its result {result.shape} has more than {MAX_ELEMENTS} elements")
                 once = self.uses[node.outputs[0]] == 1
                 kept = dataclasses.replace(result, alone=result.alone and once)
                 self.values[node.outputs[0]] = kept
@@ -133,6 +138,10 @@ class Walker:
     def has(self, node: OnnxNode, index: int) -> bool:
         """Whether an optional operand is there."""
         return index < len(node.inputs) and bool(node.inputs[index])
+
+    def known(self, node: OnnxNode, index: int) -> bool:
+        """Whether an operand is a constant."""
+        return self.has(node, index) and node.inputs[index] in self.constants
 
     def constant(self, node: OnnxNode, index: int, what: str) -> Array:
         """The array of a constant operand."""
