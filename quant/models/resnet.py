@@ -119,7 +119,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
                 x = functional.pad(x, (0, 0, 0, 0, half, self.added - half))
             return torch.relu(y + x)
 
-    class Network(nn.Module):
+    class ResNet(nn.Module):
         """Stem, stacks, mean over the image, dense layer."""
 
         def __init__(self, stem: OrderedDict[str, Any], rest: OrderedDict[str, Any]) -> None:
@@ -135,4 +135,4 @@ def _classes() -> tuple[type[Any], type[Any]]:
                 x = getattr(self, name)(x)
             return getattr(self, self.last)(x.mean((2, 3)))
 
-    return Block, Network
+    return Block, ResNet

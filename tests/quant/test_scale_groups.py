@@ -72,3 +72,9 @@ def test_operands_with_other_bits_keep_their_scales():
 
 def test_powers_of_two_stay_correct():
     quantized(lambda m, a, b, x: torch.cat([a, b], 1), scheme="pow2")
+
+
+def test_zero_points_are_shared_too():
+    (tables,) = quantized(lambda m, a, b, x: torch.cat([m.a(x), m.b(x)], 1), asymmetric=True)
+
+    assert tables == (None, None)
