@@ -16,8 +16,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import lut_multiply, rom, table
-from .config import ADDS_PER_RANK, MODULI, LinearConfig, clog2
+from .arith import bipolar, lut_multiply, rom, table
+from .config import MODULI, LinearConfig, clog2, tree_levels
 from .site import Site
 
 __all__ = ["ChecksumLane", "residue"]
@@ -81,7 +81,7 @@ class ChecksumLane(wiring.Component):
             {
                 "issue": In(1),
                 "start": In(1),
-                "act": In(config.simd * config.act_bits),
+                "act": In(config.elements * config.act_bits),
                 "drain": In(1),
                 "drain_first": In(1),
                 "drained": In(config.out_lanes * config.acc_bits),
@@ -98,7 +98,7 @@ class ChecksumLane(wiring.Component):
         """The residue that the group's results must have, held until it is compared."""
         config, site, modulus = self.config, self.site, self.modulus
         r = modulus.bit_length()
-        passes, _, steps, simd = config.weight.shape
+        passes, _, steps, _ = config.weight.shape
         address = site.register(range(max(2, passes * steps)), "address", "checker")
         issued = site.register(1, "issued_1", "checker")
         at = Signal.like(address)
@@ -108,24 +108,25 @@ class ChecksumLane(wiring.Component):
         # Cycle 1: what is read in cycle 2, when the elements are in `act`.
         row = site.register(range(max(2, passes * steps)), "row_1", "checker")
         m.d.sync += [row.eq(at), issued.eq(self.issue)]
-        rows = (config.weight.sum(axis=1).reshape(-1, simd) % modulus).tolist()
+        rows = (config.checksum_rows % modulus).tolist()
         words = table(rows, r)
         weights: Any
         if len(words) == 1:
-            weights = Const(words[0], r * simd)
+            weights = Const(words[0], r * config.elements)
             row_2 = Const(0, 1)
         else:
-            store = memory.Memory(shape=unsigned(r * simd), depth=len(words), init=words)
+            store = memory.Memory(shape=unsigned(r * config.elements), depth=len(words), init=words)
             m.submodules.row = store
             read = store.read_port(domain="comb")
-            weights = site.register(r * simd, "weights", "checker")
+            weights = site.register(r * config.elements, "weights", "checker")
             row_2 = site.register(range(len(words)), "row_2", "checker")
             m.d.comb += read.addr.eq(row_2)
             m.d.sync += [row_2.eq(row), weights.eq(read.data)]
         # Cycle 2: residues of the elements.
         residues = []
-        for i in range(simd):
+        for i in range(config.elements):
             element = self.act.word_select(i, config.act_bits)
+            element = bipolar(element) if config.act_bipolar else element
             x = site.register(r, f"residue_{i}", "checker")
             m.d.sync += x.eq(residue(m, [(element, config.act_signed)], modulus, f"element_{i}"))
             residues.append(x)
@@ -137,22 +138,21 @@ class ChecksumLane(wiring.Component):
             m.d.comb += full.eq(lut_multiply(x, Cat(weights[i * r : (i + 1) * r], 0).as_signed()))
             m.d.sync += product.eq(residue(m, [(full, False)], modulus, f"reduced_{i}"))
             terms.append(product)
-        # Cycles 4..: sum by ranks, then the accumulator.
-        delay, rank = 3, 0
-        while len(terms) > 1:
+        # Cycles 4..: sum by as many ranks as the lanes have, then the accumulator.
+        for rank in range(tree_levels(config.simd)):
             sums: list[Value] = []
-            for i in range(0, len(terms), ADDS_PER_RANK):
+            for i in range(0, len(terms), config.checksum_adds):
                 part = site.register(r, f"sum_{rank}_{i}", "checker")
-                group = [(t, False) for t in terms[i : i + ADDS_PER_RANK]]
+                group = [(t, False) for t in terms[i : i + config.checksum_adds]]
                 m.d.sync += part.eq(residue(m, group, modulus, f"part_{rank}_{i}"))
                 sums.append(part)
-            terms, delay, rank = sums, delay + 1, rank + 1
-        return self._accumulate(m, terms[0], row, issued, delay)
+            terms = sums
+        return self._accumulate(m, terms, row, issued, 3 + tree_levels(config.simd))
 
     def _accumulate(
-        self, m: Module, term: Value, row: Signal, issued: Signal, delay: int
+        self, m: Module, terms: list[Value], row: Signal, issued: Signal, delay: int
     ) -> Signal:
-        """acc = (bias at a group's first step, else acc) + term, modulo M; held at the last."""
+        """acc = (bias at a group's first step, else acc) + terms, modulo M; held at the last."""
         config, site, modulus = self.config, self.site, self.modulus
         passes, _, steps, _ = config.weight.shape
         r = modulus.bit_length()
@@ -182,7 +182,9 @@ class ChecksumLane(wiring.Component):
         done = site.register(1, "done", "checker")
         base = Mux(marks["first"], bias, acc)
         with m.If(marks["valid"]):
-            m.d.sync += acc.eq(residue(m, [(base, False), (term, False)], modulus, "total"))
+            m.d.sync += acc.eq(
+                residue(m, [(term, False) for term in (base, *terms)], modulus, "total")
+            )
         m.d.sync += done.eq(marks["valid"] & marks["last"])
         with m.If(done):
             m.d.sync += held.eq(acc)

@@ -1,8 +1,8 @@
 """What a layer's circuit looks like, in numbers: the records that components and estimator share.
 
-Nothing here needs Amaranth. A `WindowConfig` describes the buffer that feeds a layer, a
-`LayerConfig` the whole layer; latencies and depths are properties, so that a component, the timing
-recurrence (`hw.timing`) and the cost model read one and the same formula.
+Nothing here needs Amaranth. A `LayerConfig` describes a whole layer, its `WindowConfig`
+(`hw.window_config`) the buffer that feeds it; latencies and depths are properties, so that a
+component, the timing recurrence (`hw.timing`) and the cost model read one and the same formula.
 """
 
 from __future__ import annotations
@@ -13,23 +13,29 @@ from math import ceil
 
 import numpy as np
 
-from ..quant.ir import IntArray, Requantize
+from ..quant.ir import IntArray, Requantize, Thresholds
+from .average import table_entries
+from .window_config import Tap, WindowConfig, clog2
 
 __all__ = [
+    "INPUT",
     "MODULI",
     "ArgMaxConfig",
     "LayerConfig",
     "LinearConfig",
     "PoolConfig",
+    "Tap",
     "WindowConfig",
+    "WindowedConfig",
     "clog2",
+    "inlet",
     "multiplies_by_one",
     "requantize_cycles",
     "tree_levels",
 ]
 
-Tap = tuple[int, int, int]
-"""(kernel row, kernel column, channel word) of an element group inside a window."""
+INPUT = ""
+"""In place of a layer's name among the sources: the graph's input."""
 
 ADDS_PER_RANK = 4
 """Inputs that one rank of an adder tree sums before its register."""
@@ -47,11 +53,6 @@ MODULI = (3, 7, 15, 255)
 """Odd moduli 2^r - 1 of a checksum: reduction is a sum of r-bit digits."""
 
 
-def clog2(n: int) -> int:
-    """Bits that count n states, at least one."""
-    return max(1, (n - 1).bit_length())
-
-
 def tree_levels(inputs: int) -> int:
     """Register ranks of an adder tree: `ADDS_PER_RANK` inputs each."""
     levels = 0
@@ -67,141 +68,30 @@ def multiplies_by_one(kind: Requantize) -> bool:
     return bool((kind.multiplier == 1).all() and (kind.shift == kind.shift[0]).all())
 
 
-def requantize_cycles(kind: Requantize | None) -> int:
-    """Cycles of a requantiser: multiply (when m is not 1), add and shift, clamp."""
+def requantize_cycles(kind: Requantize | Thresholds | None) -> int:
+    """Cycles of a requantiser: multiply (when m is not 1), add and shift, clamp.
+
+    A threshold unit takes one for each bit of its result.
+    """
     if kind is None:
         return 0
+    if isinstance(kind, Thresholds):
+        return kind.out.bits
     return 2 if multiplies_by_one(kind) else 3
-
-
-@dataclass(frozen=True)
-class WindowConfig:
-    """A circular buffer of words that a layer reads window by window.
-
-    Parameters: image `height` x `width` x `channels`; `kernel`, `stride`, `dilation` as (rows,
-    columns), `padding` (top, left, bottom, right) filled with `pad_value`; `word` channels a word
-    of `lane_bits` (+ `code_bits`) each; `taps[step][port]`, what each read port fetches at each
-    step; `passes`, the channel word that each pass over the window starts from; `depth` words of
-    memory, a power of two.
-    """
-
-    height: int
-    width: int
-    channels: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
-    word: int
-    lane_bits: int
-    taps: tuple[tuple[Tap, ...], ...]
-    passes: tuple[int, ...]
-    depth: int
-    pad_value: int = 0
-    code_bits: int = 0
-
-    @functools.cached_property
-    def words_per_pixel(self) -> int:
-        """Words that hold the channels of one pixel."""
-        return self.channels // self.word
-
-    @functools.cached_property
-    def frame_words(self) -> int:
-        """Words of one image."""
-        return self.height * self.width * self.words_per_pixel
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Rows and columns that a window spans."""
-        (kh, kw), (dh, dw) = self.kernel, self.dilation
-        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
-
-    @functools.cached_property
-    def out_size(self) -> tuple[int, int]:
-        """Windows down and across."""
-        top, left, bottom, right = self.padding
-        eh, ew = self.extent
-        return (
-            (self.height + top + bottom - eh) // self.stride[0] + 1,
-            (self.width + left + right - ew) // self.stride[1] + 1,
-        )
-
-    @functools.cached_property
-    def windows(self) -> int:
-        """Windows of one image."""
-        return self.out_size[0] * self.out_size[1]
-
-    @property
-    def steps(self) -> int:
-        """Read cycles of one pass over a window."""
-        return len(self.taps)
-
-    @property
-    def ports(self) -> int:
-        """Words read at once; each port owns a copy of the buffer."""
-        return len(self.taps[0])
-
-    @property
-    def padded(self) -> bool:
-        """Whether any window reaches over the image's border."""
-        return any(self.padding)
-
-    @property
-    def span(self) -> int:
-        """Words from a window's first to its last, counted along the stream."""
-        eh, ew = self.extent
-        return ((eh - 1) * self.width + ew) * self.words_per_pixel
-
-    @property
-    def lead(self) -> int:
-        """Words by which the first window starts before the image (its padding)."""
-        return (self.padding[0] * self.width + self.padding[1]) * self.words_per_pixel
-
-    @property
-    def least_depth(self) -> int:
-        """Words, a power of two, that hold a window and one more row of outputs."""
-        row = self.stride[0] * self.width * self.words_per_pixel
-        return 1 << clog2(self.span + row)
-
-    @property
-    def index_bits(self) -> int:
-        """Bits of the stream positions; distances stay below half of their range."""
-        reach = self.depth + self.frame_words % self.depth + self.lead + self.stride[0] * self.span
-        return clog2(self.depth + reach) + 2
-
-    def offset(self, tap: Tap) -> int:
-        """Words from a window's first word to `tap`."""
-        kh, kw, block = tap
-        pixel = kh * self.dilation[0] * self.width + kw * self.dilation[1]
-        return pixel * self.words_per_pixel + block
-
-    @functools.cached_property
-    def window_starts(self) -> IntArray:
-        """Stream position of each window's first word, shape (windows,); negative in padding."""
-        rows, columns = self.out_size
-        oy, ox = np.divmod(np.arange(rows * columns), columns)
-        y, x = oy * self.stride[0] - self.padding[0], ox * self.stride[1] - self.padding[1]
-        starts: IntArray = (y * self.width + x) * self.words_per_pixel
-        return starts
-
-    @functools.cached_property
-    def window_needs(self) -> IntArray:
-        """Words of the image that must have arrived before each window, shape (windows,)."""
-        return np.minimum(self.window_starts + self.span, self.frame_words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerConfig:
-    """What every layer has: a window buffer in front, groups of results, a FIFO behind.
+    """What every layer has: operands from `sources`, groups of results, a FIFO behind.
 
-    A *group* is the result of one pass over one window: `beats` beats of `out_lanes` elements of
-    `out_bits` bits. `checked`: control registers carry parity, an upset flags what leaves.
-    Configurations compare by identity: they hold arrays.
+    `sources` are names of layers or `INPUT`. A *group* is what one start of the layer gives:
+    `beats` beats of `out_lanes` elements of `out_bits` bits. `checked`: control registers carry
+    parity, an upset flags what leaves. Configurations compare by identity: they hold arrays.
     """
 
     name: str
     op: str
-    window: WindowConfig
+    sources: tuple[str, ...] = (INPUT,)
     out_shape: tuple[int, ...]
     out_lanes: int
     out_bits: int
@@ -210,24 +100,50 @@ class LayerConfig:
     checked: bool = False
 
     @property
+    def direct(self) -> bool:
+        """Whether words go straight into the layer, without a buffer."""
+        return False
+
+    @property
+    def in_lanes(self) -> int:
+        """Elements of a word of each operand."""
+        raise AssertionError("defined by each layer kind")
+
+    @property
+    def operand_bits(self) -> tuple[int, ...]:
+        """Bits of an element of each operand, its check code included."""
+        raise AssertionError("defined by each layer kind")
+
+    @property
+    def in_words(self) -> tuple[int, ...]:
+        """Words of a frame of each operand."""
+        raise AssertionError("defined by each layer kind")
+
+    @property
     def groups_per_frame(self) -> int:
-        """Passes over all windows of one image."""
-        return self.window.windows * len(self.window.passes)
+        """Groups of one frame."""
+        raise AssertionError("defined by each layer kind")
+
+    @property
+    def steps(self) -> int:
+        """Cycles from a group's start to the start of the next."""
+        raise AssertionError("defined by each layer kind")
 
     @property
     def cycles_per_frame(self) -> int:
         """Initiation interval of this layer alone: input words, read steps or output beats."""
-        return max(
-            self.window.frame_words,
-            self.groups_per_frame * self.window.steps,
-            self.groups_per_frame * self.beats,
-            CLAIM_CYCLES,
-        )
+        groups = self.groups_per_frame
+        return max(*self.in_words, groups * self.steps, groups * self.beats, CLAIM_CYCLES)
 
     @property
     def pipeline_cycles(self) -> int:
-        """Cycles from a group's last read step to its first beat at the output, exclusive."""
+        """Cycles from a group's last step to its first beat at the output, exclusive."""
         raise AssertionError("defined by each layer kind")
+
+    @property
+    def out_bipolar(self) -> bool:
+        """Whether elements are -1 and +1 in one bit."""
+        return self.out_signed and self.out_bits == 1
 
     @property
     def commit_cycles(self) -> int:
@@ -237,8 +153,8 @@ class LayerConfig:
     @property
     def fifo_groups(self) -> int:
         """Groups in flight that keep the layer busy while its successor is ready."""
-        flight = self.pipeline_cycles + self.commit_cycles + self.beats + self.window.steps
-        return ceil(flight / self.window.steps)
+        flight = self.pipeline_cycles + self.commit_cycles + self.beats + self.steps
+        return ceil(flight / self.steps)
 
     @property
     def fifo_beats(self) -> int:
@@ -246,24 +162,67 @@ class LayerConfig:
         return 1 << clog2(self.fifo_groups * self.beats)
 
 
+def inlet(layers: tuple[LayerConfig, ...]) -> tuple[int, int]:
+    """Lanes of the input's beats, and bits of a lane: what its first reader takes."""
+    reader = next(layer for layer in layers if INPUT in layer.sources)
+    return reader.in_lanes, reader.operand_bits[reader.sources.index(INPUT)]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LinearConfig(LayerConfig):
+class WindowedConfig(LayerConfig):
+    """A layer that reads its only operand window by window: a group is one pass over a window."""
+
+    window: WindowConfig
+
+    @property
+    def in_lanes(self) -> int:
+        """Channels of a buffered word."""
+        return self.window.word
+
+    @property
+    def operand_bits(self) -> tuple[int, ...]:
+        """Bits of a channel and of its code."""
+        return (self.window.lane_bits + self.window.code_bits,)
+
+    @property
+    def in_words(self) -> tuple[int, ...]:
+        """Words of an image."""
+        return (self.window.frame_words,)
+
+    @property
+    def steps(self) -> int:
+        """Read cycles of a pass."""
+        return self.window.steps
+
+    @property
+    def groups_per_frame(self) -> int:
+        """Passes over all windows of one image."""
+        return self.window.windows * len(self.window.passes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearConfig(WindowedConfig):
     """Convolution or dense layer on `pe` lanes with `simd` multipliers each.
 
     `weight` has shape (passes, pe, steps, simd), `bias` (passes, pe) with the zero point folded
-    in, `acc_bits` holds every partial sum. `replicated` lists the lanes in triple modular
-    redundancy, `modulus` is the checksum's or None.
+    in, `acc_bits` holds every partial sum. `group_lanes` neighbouring lanes read the same
+    elements: all `pe`, or those of one group where several groups of a grouped convolution are
+    computed side by side. `replicated` lists the lanes in triple modular redundancy, `modulus` is
+    the checksum's or None.
     """
 
     pe: int
     simd: int
     act_signed: bool
+    act_bipolar: bool = False
     weight: IntArray
     weight_bits: int
     bias: IntArray
     acc_bits: int
+    group_lanes: int
     multiplier: str = "dsp"
-    requantize: Requantize | None = None
+    weights: str = "auto"
+    requantize: Requantize | Thresholds | None = None
     replicated: tuple[int, ...] = ()
     modulus: int | None = None
     macs: int = 0
@@ -274,9 +233,65 @@ class LinearConfig(LayerConfig):
         return self.window.lane_bits
 
     @property
+    def elements(self) -> int:
+        """Elements that a step fetches: `simd` for each group that is computed side by side."""
+        return self.simd * self.pe // self.group_lanes
+
+    def lane_elements(self, lane: int) -> list[int]:
+        """Which of a step's elements each multiplier of a lane takes."""
+        groups = self.pe // self.group_lanes
+        width = self.window.word // groups
+        offset = lane // self.group_lanes * width
+        return [
+            port * self.window.word + offset + channel
+            for port in range(self.simd // width)
+            for channel in range(width)
+        ]
+
+    @functools.cached_property
+    def checksum_rows(self) -> IntArray:
+        """Sum of the lanes' weights of each element of each step, (passes * steps, elements)."""
+        passes, pe, steps, _ = self.weight.shape
+        rows = np.zeros((passes, steps, self.elements), dtype=np.int64)
+        for lane in range(pe):
+            rows[:, :, self.lane_elements(lane)] += self.weight[:, lane]
+        return rows.reshape(passes * steps, self.elements)
+
+    @property
+    def weight_bipolar(self) -> bool:
+        """Whether weights are -1 and +1, stored as one bit."""
+        return self.weight_bits == 1
+
+    @functools.cached_property
+    def weight_codes(self) -> IntArray:
+        """Weights as the memories hold them: bipolar ones as 0 and 1."""
+        return (self.weight + 1) // 2 if self.weight_bipolar else self.weight
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether products need a multiplier: a bipolar operand only chooses a sign."""
+        return not (self.act_bipolar or self.weight_bipolar)
+
+    @property
+    def checksum_adds(self) -> int:
+        """Inputs of a sum in the checksum lane, which has the lanes' ranks for all elements."""
+        ranks, adds = tree_levels(self.simd), ADDS_PER_RANK
+        while ranks and adds**ranks < self.elements:
+            adds += 1
+        return adds
+
+    @property
     def product_bits(self) -> int:
-        """Bits of a signed product."""
-        return self.act_bits + self.weight_bits + (0 if self.act_signed else 1)
+        """Bits of a product register: signed, or one bit where both operands are bipolar."""
+        if self.act_bipolar and self.weight_bipolar:
+            return 1
+        extra = self.multiplies and not self.act_signed
+        return self.act_bits + self.weight_bits + extra
+
+    @property
+    def term_bits(self) -> int:
+        """Bits of a signed product as the adder tree takes it."""
+        return max(2, self.product_bits)
 
     @property
     def constant_weights(self) -> bool:
@@ -287,7 +302,14 @@ class LinearConfig(LayerConfig):
     def block_weights(self) -> bool:
         """Whether a lane's weights are in block RAM, which is slow to read: it gets two ranks."""
         words = self.weight.shape[0] * self.weight.shape[2]
+        if self.weights != "auto":
+            return self.weights == "block" and words > 1
         return bool(words * self.simd * self.weight_bits > BLOCK_BITS)
+
+    def channels(self, lane: int) -> list[int]:
+        """The channel of each table index of the requantiser at output lane `lane`."""
+        groups, beats = range(self.weight.shape[0]), range(self.beats)
+        return [g * self.pe + b * self.out_lanes + lane for g in groups for b in beats]
 
     @property
     def lane_cycles(self) -> int:
@@ -324,10 +346,11 @@ class LinearConfig(LayerConfig):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PoolConfig(LayerConfig):
+class PoolConfig(WindowedConfig):
     """Maximum or average over a window, `out_lanes` channels at a time."""
 
     act_signed: bool
+    act_bipolar: bool = False
     requantize: Requantize | None = None
     acc_bits: int = 0
     zero_point: int = 0
@@ -336,6 +359,10 @@ class PoolConfig(LayerConfig):
     def average(self) -> bool:
         """Whether the window is averaged instead of maximised."""
         return self.requantize is not None
+
+    def channels(self, lane: int) -> list[int]:
+        """The table entry of each table index of the requantiser at output lane `lane`."""
+        return table_entries(self.window, self.out_lanes, lane)
 
     @property
     def requantize_cycles(self) -> int:
@@ -349,7 +376,7 @@ class PoolConfig(LayerConfig):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArgMaxConfig(LayerConfig):
+class ArgMaxConfig(WindowedConfig):
     """Index of the largest of a frame's elements, one element a step."""
 
     in_bits: int

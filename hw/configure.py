@@ -10,8 +10,10 @@ from math import gcd
 from ..quant import ranges, shapes
 from ..quant.errors import InputError
 from ..quant.ir import (
+    Add,
     ArgMax,
     AvgPool,
+    Concat,
     Conv2d,
     Dense,
     Flatten,
@@ -19,29 +21,49 @@ from ..quant.ir import (
     Graph,
     MaxPool,
     Node,
+    Pad,
     Requantize,
     TensorType,
-    Thresholds,
 )
+from .average import by_count
 from .config import (
+    INPUT,
     ArgMaxConfig,
     LayerConfig,
     LinearConfig,
     PoolConfig,
     Tap,
     WindowConfig,
+    WindowedConfig,
     clog2,
 )
+from .join_config import join
+from .shift_config import shift_layer
+from .skips import fit_skips
 from .timing import sized
 
-__all__ = ["Fold", "Protection", "chain", "configure", "out_lanes"]
+__all__ = [
+    "Fold",
+    "Protection",
+    "circuit_nodes",
+    "configure",
+    "configure_layer",
+    "out_lanes",
+    "sources",
+]
 
 Size = tuple[int, int, int]
+
+MULTIPLIERS = ("dsp", "lut", "shift")
+"""How a layer multiplies: `*`, sums of shifted rows, or unrolled into shared shift-adds."""
 
 
 @dataclass(frozen=True)
 class Fold:
     """How far a layer is folded: `pe` output lanes of `simd` multipliers, out of DSPs or LUTs.
+
+    `weights` is where they lie: "block" RAM, "logic", or "auto": block RAM above
+    `hw.config.BLOCK_BITS` bits a lane.
 
     Pools use `pe` only (channels a cycle), ArgMax neither.
     """
@@ -49,6 +71,7 @@ class Fold:
     pe: int = 1
     simd: int = 1
     multiplier: str = "dsp"
+    weights: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -64,31 +87,27 @@ class Protection:
     control: str = "none"
 
 
-def chain(graph: Graph) -> list[Node]:
-    """The nodes that become circuits, in order of the data.
+def circuit_nodes(graph: Graph) -> list[Node]:
+    """The nodes that become circuits, in order: all but Flatten, which only renames a stream.
 
-    Raises InputError, naming the layer, when the graph is not a chain of supported operators.
+    Raises InputError when there are none.
     """
-    previous = graph.input_name
-    found: list[Node] = []
-    for node in graph:
-        if not isinstance(
-            node, Conv2d | Dense | MaxPool | AvgPool | GlobalAvgPool | ArgMax | Flatten
-        ):
-            raise InputError(
-                f"layer {node.name}: {type(node).__name__} has no circuit yet; "
-                "build chains of Conv2d, Dense, pools, Flatten and ArgMax"
-            )
-        if node.inputs[0] != previous:
-            raise InputError(
-                f"layer {node.name}: reads {node.inputs[0]}, not the layer before it ({previous}); "
-                "only chains have a circuit yet"
-            )
-        previous = node.name
-        if not isinstance(node, Flatten):
-            found.append(node)
+    found = [node for node in graph if not isinstance(node, Flatten)]
     if not found:
         raise InputError("the graph has no layer that becomes a circuit")
+    return found
+
+
+def sources(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """For each node that becomes a circuit the layers, or `INPUT`, that its operands come from."""
+    stands_for = {graph.input_name: INPUT}
+    found = {}
+    for node in graph:
+        operands = tuple(stands_for.get(name, name) for name in node.inputs)
+        if isinstance(node, Flatten):
+            stands_for[node.name] = operands[0]
+        else:
+            found[node.name] = operands
     return found
 
 
@@ -99,47 +118,79 @@ def configure(
 ) -> tuple[LayerConfig, ...]:
     """Configurations of the layers of `graph`, whose channels are already in stream order.
 
-    Raises InputError naming the layer: no circuit for it, `pe` or `simd` that does not divide, a
-    type the circuits do not take.
+    The FIFOs of joins are as deep as the whole network needs (`hw.skips`). Raises InputError naming
+    the layer: `pe` or `simd` that does not divide, a type that the circuits do not take.
     """
-    nodes = chain(graph)
-    sizes, kinds, bounds = _analysed(graph)
     protection = protection or {}
-    layers: list[LayerConfig] = []
-    for node in nodes:
-        source, name = node.inputs[0], node.name
-        if kinds[source].bipolar or kinds[name].bipolar:
-            raise InputError(f"layer {name}: bipolar activations have no circuit yet")
-        fold, guard = folding.get(name, Fold()), protection.get(name, Protection())
-        shapes_of = (sizes[source], sizes[name])
-        layers.append(
-            _layer(node, shapes_of, kinds[source], kinds[name], bounds[name], fold, guard)
+    layers = tuple(
+        configure_layer(
+            graph,
+            node,
+            folding.get(node.name, Fold()),
+            protection.get(node.name, Protection()),
         )
-    return tuple(layers)
+        for node in circuit_nodes(graph)
+    )
+    return fit_skips(layers)
+
+
+def configure_layer(
+    graph: Graph, node: Node, fold: Fold, guard: Protection = Protection()
+) -> LayerConfig:
+    """Configuration of one node of `circuit_nodes`; as `configure`."""
+    sizes, kinds, bounds = _analysed(graph)
+    return _layer(
+        node,
+        _origins(graph)[node.name],
+        tuple(sizes[operand] for operand in node.inputs),
+        sizes[node.name],
+        tuple(kinds[operand] for operand in node.inputs),
+        kinds[node.name],
+        bounds[node.name],
+        fold,
+        guard,
+        bounds[node.inputs[0]],
+    )
 
 
 @functools.lru_cache(maxsize=2048)
 def _layer(
     node: Node,
-    sizes: tuple[tuple[int, ...], tuple[int, ...]],
-    kind: TensorType,
+    origins: tuple[str, ...],
+    operands: tuple[tuple[int, ...], ...],
+    shape: tuple[int, ...],
+    kinds: tuple[TensorType, ...],
     out: TensorType,
     found: ranges.Range,
     fold: Fold,
     guard: Protection,
+    before: ranges.Range,
 ) -> LayerConfig:
     """One layer's configuration; candidates of a search share many."""
-    size = _size(sizes[0])
-    layer: LayerConfig
+    size, checked = _size(operands[0]), guard.control == "parity"
+    layer: WindowedConfig
     match node:
         case Conv2d() | Dense():
-            layer = _linear(node, size, kind, out, found.raw_bits, fold, guard)
+            layer = _linear(node, size, kinds[0], out, found.raw_bits, fold, guard)
+            if fold.multiplier == "shift":
+                zero = kinds[0].zero_point if layer.window.padded else before.lo
+                layer = shift_layer(layer, (min(before.lo, zero), max(before.hi, zero)))
         case MaxPool() | AvgPool() | GlobalAvgPool():
-            layer = _pool(node, size, sizes[1], kind, out, found, fold)
+            layer = _pool(node, size, shape, kinds[0], out, found, fold)
+        case ArgMax():
+            layer = _argmax(node, operands[0][-1], kinds[0], out)
         case _:
-            assert isinstance(node, ArgMax), "chain lets nothing else through"
-            layer = _argmax(node, sizes[0][-1], kind, out)
-    return sized(replace(layer, checked=guard.control == "parity"))
+            assert isinstance(node, Add | Concat | Pad)
+            channels = tuple(_size(one)[2] for one in operands)
+            joined = join(node, channels, shape, kinds, out, found.acc_bits, fold.pe)
+            return replace(joined, sources=origins, checked=checked)
+    return sized(replace(layer, sources=origins, checked=checked))
+
+
+@functools.lru_cache(maxsize=8)
+def _origins(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """`sources` of a graph; foldings of one graph share them."""
+    return sources(graph)
 
 
 @functools.lru_cache(maxsize=8)
@@ -188,18 +239,20 @@ def _linear(
         padding, dilation = node.padding, node.dilation
     inner = weight.shape[1]
     pe, simd = fold.pe, fold.simd
-    _divides(node.name, "pe", pe, node.out_channels // groups, "output channels of a group")
     _divides(node.name, "simd", simd, inner, "inputs of a neuron")
-    if fold.multiplier not in ("dsp", "lut"):
-        raise InputError(f"layer {node.name}: multiplier {fold.multiplier!r} is not dsp or lut")
-    if isinstance(node.requantize, Thresholds):
-        raise InputError(f"layer {node.name}: thresholds have no circuit yet; use a requantize")
-    per_group, passes, steps = channels // groups, node.out_channels // pe, inner // simd
-    word = gcd(simd, per_group)
-    taps = _taps(steps, simd, word, kernel[1], per_group)
-    bases = tuple(
-        p * pe // (node.out_channels // groups) * (per_group // word) for p in range(passes)
-    )
+    per_group, outputs = channels // groups, node.out_channels // groups
+    side_by_side = _groups_side_by_side(node.name, pe, simd, groups, outputs, per_group)
+    if fold.multiplier not in MULTIPLIERS:
+        raise InputError(
+            f"layer {node.name}: multiplier {fold.multiplier!r} is not {', '.join(MULTIPLIERS)}"
+        )
+    if fold.weights not in ("auto", "block", "logic"):
+        raise InputError(f"layer {node.name}: weights {fold.weights!r} is not auto, block or logic")
+    passes, steps = node.out_channels // pe, inner // simd
+    part = gcd(simd, per_group)
+    word = part * side_by_side
+    taps = _taps(steps, simd, part, kernel[1], per_group)
+    bases = tuple(p * pe // outputs * per_group // word for p in range(passes))
     window = WindowConfig(
         height, width, channels, kernel, stride, padding, dilation,
         word=word, lane_bits=kind.bits, taps=taps, passes=bases, depth=1, pad_value=kind.zero_point,
@@ -221,17 +274,41 @@ def _linear(
         pe=pe,
         simd=simd,
         act_signed=kind.signed,
+        act_bipolar=kind.bipolar,
         weight=weight.reshape(passes, pe, steps, simd),
-        weight_bits=max(2, node.weight_bits),
+        weight_bits=node.weight_bits,
         bias=bias.reshape(passes, pe),
         # A flip that wraps would be 0 modulo 3: one guard bit under a checksum.
         acc_bits=acc_bits + (guard.modulus is not None),
+        group_lanes=pe // side_by_side,
         multiplier=fold.multiplier,
+        weights=fold.weights,
         requantize=node.requantize,
         replicated=tuple(sorted({n % pe for n in guard.neurons})),
         modulus=guard.modulus,
         macs=window.windows * weight.size,
     )
+
+
+def _groups_side_by_side(
+    layer: str, pe: int, simd: int, groups: int, outputs: int, per_group: int
+) -> int:
+    """Groups that `pe` lanes compute at once: part of one group, or several whole groups."""
+    if pe <= outputs:
+        _divides(layer, "pe", pe, outputs, "output channels of a group")
+        return 1
+    _divides(layer, "pe", pe, groups * outputs, "output channels")
+    if pe % outputs:
+        raise InputError(
+            f"layer {layer}: pe = {pe} lanes hold no whole number of groups of {outputs} output "
+            f"channels; choose a multiple or a divisor of {outputs}"
+        )
+    if simd % per_group:
+        raise InputError(
+            f"layer {layer}: pe = {pe} computes {pe // outputs} groups side by side, which read "
+            f"whole pixels of a group: simd = {simd} must be a multiple of {per_group}"
+        )
+    return pe // outputs
 
 
 @functools.lru_cache(maxsize=1024)
@@ -268,18 +345,16 @@ def _pool(
     kernel, stride, padding = (height, width), (1, 1), (0, 0, 0, 0)
     if not isinstance(node, GlobalAvgPool):
         kernel, stride, padding = node.kernel, node.stride, node.padding
-    if isinstance(node, AvgPool) and any(padding) and not node.count_include_pad:
-        raise InputError(
-            f"layer {node.name}: an average over a varying count has no circuit; "
-            "set count_include_pad or drop the padding"
-        )
     average: Requantize | None = None if isinstance(node, MaxPool) else node.requantize
     taps = tuple(((kh, kw, 0),) for kh in range(kernel[0]) for kw in range(kernel[1]))
     window = WindowConfig(
         height, width, channels, kernel, stride, padding, (1, 1),
         word=fold.pe, lane_bits=kind.bits, taps=taps, passes=tuple(range(channels // fold.pe)),
-        depth=1, pad_value=kind.lo if average is None else kind.zero_point,
+        depth=1, pad_value=kind.zero_point if average else kind.lo * (not kind.bipolar),
+        counted=isinstance(node, AvgPool) and not node.count_include_pad,
     )  # fmt: skip
+    if isinstance(node, AvgPool) and window.counted:
+        average = by_count(node, window)
     return PoolConfig(
         name=node.name,
         op=type(node).__name__,
@@ -289,6 +364,7 @@ def _pool(
         out_bits=out.bits,
         out_signed=out.signed,
         act_signed=kind.signed,
+        act_bipolar=kind.bipolar,
         requantize=average,
         acc_bits=found.raw_bits,
         zero_point=kind.zero_point,
@@ -310,6 +386,6 @@ def _argmax(node: ArgMax, elements: int, kind: TensorType, out: TensorType) -> A
         out_bits=max(out.bits, clog2(elements)),
         out_signed=False,
         in_bits=kind.bits,
-        in_signed=kind.signed,
+        in_signed=kind.signed and not kind.bipolar,
         elements=elements,
     )

@@ -16,7 +16,7 @@ from .config import CHECK_CYCLES, LinearConfig, clog2
 from .control import ControlGroup
 from .fifo import OutputFifo
 from .lane import Lane
-from .requantize import Requantizer
+from .requantize import requantizer
 from .sequencer import Sequencer, assemble
 from .site import Site
 from .stream import beat_stream
@@ -53,7 +53,7 @@ class Linear(wiring.Component):
         config = self.config
         self.group = ControlGroup(m, self.site, config.checked)
         alarm = Signal(name="own_alarm")
-        window = WindowBuffer(config.window, self.site, checked=config.checked)
+        window = self._buffer()
         control = Sequencer(config, config.lane_cycles, self.site)
         fifo = OutputFifo(
             config.out_lanes,
@@ -73,6 +73,17 @@ class Linear(wiring.Component):
         m.d.comb += alarm.eq(self.group.alarm())
         return m
 
+    def _buffer(self) -> Any:
+        """What feeds the lanes."""
+        return WindowBuffer(self.config.window, self.site, checked=self.config.checked)
+
+    def _requantizer(self, lane: int) -> Any:
+        """The unit behind output lane `lane`; the layer requantises."""
+        config = self.config
+        assert config.requantize is not None
+        site = Site(config.name, lane)
+        return requantizer(config.requantize, config.channels(lane), config.acc_bits, site)
+
     def _lanes(self, m: Module, window: WindowBuffer, control: Sequencer) -> list[Value]:
         """The lanes' accumulators; a protected lane's is voted among three replicas."""
         config, results = self.config, []
@@ -83,6 +94,10 @@ class Linear(wiring.Component):
         for index in range(config.pe):
             protected = index in config.replicated
             replicas = []
+            act: Value = window.act
+            if config.elements > config.simd:
+                picked = config.lane_elements(index)
+                act = Cat(window.act.word_select(i, config.act_bits) for i in picked)
             for replica in range(3 if protected else 1):
                 suffix = f"_r{replica}" if protected else ""
                 site = Site(config.name, index, replica if protected else None)
@@ -90,7 +105,7 @@ class Linear(wiring.Component):
                 m.submodules[f"lane_{index}{suffix}"] = lane
                 m.d.comb += [
                     lane.address.eq(address),
-                    lane.act.eq(window.act),
+                    lane.act.eq(act),
                     lane.valid.eq(control.valid),
                     lane.first.eq(control.first),
                     lane.group.eq(control.group),
@@ -190,19 +205,13 @@ class Linear(wiring.Component):
         """Requantise the words of a beat side by side and write it."""
         config = self.config
         outputs: list[Value] = []
-        passes = len(config.window.passes)
         for i, word in enumerate(words):
             if config.requantize is None:
                 raw = Signal(signed(config.out_bits), name=f"raw_{i}")
                 m.d.comb += raw.eq(word)
                 outputs.append(raw)
                 continue
-            channels = [
-                group * config.pe + beat * config.out_lanes + i
-                for group in range(passes)
-                for beat in range(config.beats)
-            ]
-            unit = Requantizer(config.requantize, channels, config.acc_bits, Site(config.name, i))
+            unit = self._requantizer(i)
             m.submodules[f"requantize_{i}"] = unit
             m.d.comb += [unit.acc.eq(word), unit.index.eq(marks["index"])]
             outputs.append(unit.q)

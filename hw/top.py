@@ -1,4 +1,4 @@
-"""The whole network: layers in a chain, converters between them, taps for the benches."""
+"""The whole network: layers, forks and converters between them, taps for the benches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from typing import Any
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
-from .config import ArgMaxConfig, LayerConfig, LinearConfig, PoolConfig
+from .config import INPUT, ArgMaxConfig, LayerConfig, LinearConfig, PoolConfig, inlet
+from .fork import Fork
+from .join import AddJoin, ConcatJoin, PadJoin
+from .join_config import AddConfig, ConcatConfig, JoinConfig, PadConfig
 from .linear import Linear
 from .reduce import ArgMax, Pool
+from .shift_add import ShiftLinear
+from .shift_config import ShiftConfig
+from .site import Site
 from .stream import beat_stream
 from .width import connect_streams
 
@@ -19,10 +25,19 @@ __all__ = ["Top", "layer_component"]
 
 def layer_component(config: LayerConfig) -> wiring.Component:
     """The component of a layer's configuration."""
-    if isinstance(config, LinearConfig):
-        return Linear(config)
-    if isinstance(config, PoolConfig):
-        return Pool(config)
+    match config:
+        case ShiftConfig():
+            return ShiftLinear(config)
+        case LinearConfig():
+            return Linear(config)
+        case PoolConfig():
+            return Pool(config)
+        case AddConfig():
+            return AddJoin(config)
+        case ConcatConfig():
+            return ConcatJoin(config)
+        case PadConfig():
+            return PadJoin(config)
     assert isinstance(config, ArgMaxConfig)
     return ArgMax(config)
 
@@ -40,12 +55,14 @@ class Top(wiring.Component):
         if not layers:
             raise ValueError("layers must not be empty")
         self.layers = layers
-        window, last = layers[0].window, layers[-1]
+        self.inlet = inlet(layers)
+        lanes, bits = self.inlet
+        last = layers[-1]
         super().__init__(
             {
                 "i_valid": In(1),
                 "i_ready": Out(1),
-                "i_data": In(window.word * window.lane_bits),
+                "i_data": In(lanes * bits),
                 "i_first": In(1),
                 "i_last": In(1),
                 "o_valid": Out(1),
@@ -59,8 +76,7 @@ class Top(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        window, final = self.layers[0].window, self.layers[-1]
-        head = beat_stream(window.word, window.lane_bits).create(path=("head",))
+        head = beat_stream(*self.inlet).create(path=("head",))
         m.d.comb += [
             head.valid.eq(self.i_valid),
             head.payload.data.eq(self.i_data),
@@ -68,33 +84,50 @@ class Top(wiring.Component):
             head.payload.last.eq(self.i_last),
             self.i_ready.eq(head.ready),
         ]
+        streams = self._streams(m, INPUT, head, *self.inlet, checked=False)
         stream: Any = head
-        lanes = window.word
         for config in self.layers:
             m.submodules[config.name] = layer = layer_component(config)
-            bits = config.window.lane_bits
-            connect_streams(
-                m,
-                stream,
-                layer.i,
-                (lanes, config.window.word),
-                bits,
-                f"to_{config.name}",
-                checked=config.checked,
-            )
-            stream, lanes = layer.o, config.out_lanes
+            operands = zip(config.sources, config.operand_bits, strict=True)
+            for port, (source, bits) in enumerate(operands):
+                stream, lanes = streams[source].pop(0)
+                alone, name = not isinstance(config, JoinConfig), f"to_{config.name}"
+                connect_streams(
+                    m,
+                    stream,
+                    layer.i if alone else getattr(layer, f"i_{port}"),
+                    (lanes, config.in_lanes),
+                    bits,
+                    name if alone else f"{name}_{port}",
+                    checked=config.checked,
+                )
+            stream = layer.o
             self._tap(m, config.name, stream)
-        tail = stream
+            streams |= self._streams(
+                m, config.name, stream, config.out_lanes, config.out_bits, checked=config.checked
+            )
         m.d.comb += [
-            self.o_valid.eq(tail.valid),
-            self.o_data.eq(tail.payload.data),
-            self.o_first.eq(tail.payload.first),
-            self.o_last.eq(tail.payload.last),
-            self.o_err.eq(tail.payload.err),
-            tail.ready.eq(self.o_ready),
+            self.o_valid.eq(stream.valid),
+            self.o_data.eq(stream.payload.data),
+            self.o_first.eq(stream.payload.first),
+            self.o_last.eq(stream.payload.last),
+            self.o_err.eq(stream.payload.err),
+            stream.ready.eq(self.o_ready),
         ]
-        assert lanes == final.out_lanes
         return m
+
+    def _streams(
+        self, m: Module, source: str, stream: Any, lanes: int, bits: int, *, checked: bool
+    ) -> dict[str, list[tuple[Any, int]]]:
+        """A stream for each operand that reads `source`, in order of the layers."""
+        readers = sum(layer.sources.count(source) for layer in self.layers)
+        if readers < 2:
+            return {source: [(stream, lanes)]}
+        site = Site(source or "input")
+        fork = Fork(lanes, bits, readers, site, checked=checked)
+        m.submodules[f"fork_{site.layer}"] = fork
+        connect(m, stream, fork.i)
+        return {source: [(getattr(fork, f"o_{i}"), lanes) for i in range(readers)]}
 
     def _tap(self, m: Module, name: str, stream: Any) -> None:
         """Named wires that show a layer's output stream."""

@@ -43,6 +43,12 @@ def random_network():
 
 
 @pytest.fixture(scope="session")
+def random_dag():
+    """random_dag(rng) -> (graph, folding, protection) of a network with forks and joins."""
+    return _module("hw", "networks").random_dag
+
+
+@pytest.fixture(scope="session")
 def naive():
     """The module tests/quant/naive.py: evaluate(graph, image), products(node, x, zero_point)."""
     return _module("quant", "naive")

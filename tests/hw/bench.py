@@ -13,7 +13,7 @@ import numpy as np
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from tercet.hw.config import LayerConfig
+from tercet.hw.config import LayerConfig, WindowedConfig, inlet
 from tercet.hw.top import Top, layer_component
 
 LOST = -(1 << 62)
@@ -55,12 +55,16 @@ def elements(words: list[list[int]], lanes: int, bits: int, *, signed: bool) -> 
     mask = (1 << bits) - 1
     raw = [[(w >> (i * bits)) & mask for w in row for i in range(lanes)] for row in words]
     values = np.array(raw, dtype=np.int64).reshape(len(words), -1)
+    if signed and bits == 1:  # bipolar
+        return 2 * values - 1
     return values - ((values >> (bits - 1)) << bits) if signed else values
 
 
 def pack(values: np.ndarray, lanes: int, bits: int) -> list[list[int]]:
-    """Values [frames, elements] as words [frames][beats]."""
-    raw = np.asarray(values).reshape(len(values), -1, lanes) & ((1 << bits) - 1)
+    """Values [frames, elements] as words [frames][beats]; one bit of a bipolar -1 is 0."""
+    raw = np.asarray(np.maximum(values, 0) if bits == 1 else values).reshape(
+        len(values), -1, lanes
+    ) & ((1 << bits) - 1)
     return [[sum(int(v) << (i * bits) for i, v in enumerate(w)) for w in frame] for frame in raw]
 
 
@@ -72,9 +76,10 @@ def run_network(
     One layer runs on its own streams. After an upset a frame of another length, or one that is
     missing, holds `LOST`. Options as for `run_stream`.
     """
-    window, last = layers[0].window, layers[-1]
-    unit = Top(layers) if len(layers) > 1 else layer_component(last)
-    run = run_stream(unit, pack(x, window.word, window.lane_bits), **options)
+    last = layers[-1]
+    windowed = len(layers) == 1 and isinstance(last, WindowedConfig)
+    unit = layer_component(last) if windowed else Top(layers)
+    run = run_stream(unit, pack(x, *inlet(layers)), **options)
     beats = last.groups_per_frame * last.beats
     found = np.full((len(x), beats * last.out_lanes), LOST)
     for i, frame in enumerate(run.data):

@@ -6,16 +6,17 @@ import itertools
 import numpy as np
 import pytest
 
+from tercet.hw.config import INPUT, LinearConfig
 from tercet.hw.configure import Fold, configure
 from tercet.hw.timing import initiation_interval, recurrence, sized
 from tercet.quant import ir, reference
+from tercet.sim.expected import random_frames
 
 FRAMES = 4
 
 
 def inputs(rng, graph, frames):
-    kind = graph.input_type
-    return rng.integers(kind.lo, kind.hi + 1, (frames, *graph.input_shape))
+    return random_frames(graph, frames, int(rng.integers(1 << 30)))
 
 
 def expected(graph, x):
@@ -26,6 +27,19 @@ def expected(graph, x):
 def test_a_random_network_takes_the_cycles_of_the_recurrence(bench, random_network, seed):
     rng = np.random.default_rng(seed)
     graph, folding, protection = random_network(rng)
+    layers = configure(graph, folding, protection)
+    x = inputs(rng, graph, FRAMES)
+
+    run, found = bench.run_network(layers, x)
+
+    assert (found == expected(graph, x)).all()
+    assert tuple(run.last_cycles) == recurrence(layers, FRAMES).last_beat_cycles
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_dag_takes_the_cycles_of_the_recurrence(bench, random_dag, seed):
+    rng = np.random.default_rng(seed)
+    graph, folding, protection = random_dag(rng)
     layers = configure(graph, folding, protection)
     x = inputs(rng, graph, FRAMES)
 
@@ -85,6 +99,21 @@ def test_random_networks_cover_every_operator_with_a_circuit(random_network):
     assert {guard.control for guard in guards} == {"none", "parity"}
 
 
+def test_random_networks_cover_few_bits(random_network):
+    drawn = [random_network(np.random.default_rng(seed)) for seed in range(24)]
+
+    layers = [layer for each in drawn for layer in configure(*each)]
+    linear = [layer for layer in layers if isinstance(layer, LinearConfig)]
+    steps = [layer for layer in linear if isinstance(layer.requantize, ir.Thresholds)]
+    assert {layer.out_bits for layer in steps} == {1, 2, 3, 4}
+    assert {layer.modulus is None for layer in steps} == {True, False}
+    assert {layer.beats > 1 for layer in steps} == {True, False}
+    operands = {(layer.act_bipolar, layer.weight_bipolar) for layer in linear}
+    assert operands == {(a, w) for a in (False, True) for w in (False, True)}
+    assert any(layer.out_bipolar for layer in linear)
+    assert any(any(layer.window.place_bits) for layer in layers)
+
+
 A_WINDOW_A_CYCLE = Fold(2, 18)
 
 
@@ -122,7 +151,8 @@ def test_a_smaller_buffer_loses_throughput(bench):
 def test_a_buffer_beyond_a_window_and_a_row_is_needed(random_network, seed):
     graph, folding, _ = random_network(np.random.default_rng(seed))
 
-    for layer in configure(graph, folding):
+    for each in configure(graph, folding):
+        layer = dataclasses.replace(each, sources=(INPUT,))
         assert recurrence((layer,), 5).initiation_interval == layer.cycles_per_frame
         if layer.window.depth > layer.window.least_depth:
             assert recurrence((half(layer),), 5).initiation_interval > layer.cycles_per_frame
