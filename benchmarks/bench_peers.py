@@ -67,7 +67,7 @@ POINTS = {
 
 SCRIPTS = {
     "xc7": "synth_xilinx -flatten -noiopad -family xc7 -top {top}",
-    "ecp5": "synth_ecp5 -top {top}",
+    "ecp5": "synth_ecp5 -top {top} -json netlist.json",
 }
 
 _LUTS = {f"LUT{n}": 1.0 for n in range(1, 7)} | {"SRL16E": 1, "SRLC32E": 1}

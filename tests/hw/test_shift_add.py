@@ -1,13 +1,17 @@
 """Layers unrolled into shift-adds: equal to the reference, to the cycle, flags, bad foldings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tercet.hw.config import CLAIM_CYCLES
 from tercet.hw.configure import Fold, Protection, configure
+from tercet.hw.shift_config import ShiftConfig
 from tercet.hw.timing import initiation_interval, recurrence
 from tercet.quant import ir, reference
 from tercet.quant.errors import InputError
+from tercet.sim.expected import random_frames
 
 BYTE = ir.TensorType(8, True)
 CLAMP = ir.Requantize(np.array([1]), np.array([6]), ir.TensorType(6, False))
@@ -182,3 +186,25 @@ def test_what_cannot_be_unrolled_is_refused(fold, guard, match):
 
     with pytest.raises(InputError, match=match):
         configure(graph, {**folding, "a": fold}, {"a": guard})
+
+
+@pytest.mark.parametrize("seed", range(300, 312))
+def test_random_networks_with_some_layers_unrolled(bench, random_network, seed):
+    rng = np.random.default_rng(seed)
+    graph, folding, protection = random_network(rng)
+    unrolled = 0
+    for node in graph:
+        if isinstance(node, ir.Conv2d | ir.Dense) and rng.random() < 0.7:
+            folding[node.name] = Fold(node.out_channels, node.weight[0].size, "shift")
+            guard = protection.get(node.name, Protection())
+            protection[node.name] = dataclasses.replace(guard, neurons=())
+            unrolled += 1
+    layers, x = configure(graph, folding, protection), random_frames(graph, 4, seed)
+    truth = reference.run(graph, x).reshape(4, -1)
+    run, found = bench.run_network(layers, x)
+    _, stalled = bench.run_network(layers, x, seed=seed)
+
+    assert (found == truth).all()
+    assert (stalled == truth).all()
+    assert tuple(run.last_cycles) == recurrence(layers, 4).last_beat_cycles
+    assert sum(isinstance(layer, ShiftConfig) for layer in layers) == unrolled
