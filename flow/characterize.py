@@ -1,11 +1,13 @@
-"""Synthesise a sample of designs and fit the LUT model to it; run by hand, it takes an hour.
+"""Synthesise a sample of designs and fit the LUT models to it; run by hand, it takes an hour.
 
+    python -m tercet.flow.characterize all FOLDER --minutes 20
     python -m tercet.flow.characterize measure OUT.jsonl --target T --designs FIRST LAST
     python -m tercet.flow.characterize fit OUT.jsonl [--write]
 
 `measure` appends one JSON line a design and goes on where it stopped. Designs are drawn from their
 number alone, so the file holds no networks. `fit` prints the errors, those of LUTs on designs that
-the fit did not see, and with --write replaces the family's table in `flow/costs/tables`.
+the fit did not see, and with --write replaces the family's table in `flow/costs/tables`. `all` does
+both for every family.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..hw.config import LayerConfig
+from ..quant.errors import InputError
 from . import targets
 from .costs import blocks, ffs, luts, mapped
 from .costs.families import FAMILIES
@@ -32,8 +35,19 @@ from .costs.sample import sample
 
 __all__ = ["main", "measure"]
 
+DEVICES = {
+    "xc7": ["xc7a35t"],
+    "ice40": ["ice40-up5k", "ice40-hx8k"],
+    "gowin": ["gw1n-9", "gw2a-18"],
+    "ecp5": ["ecp5-85k"],
+}
+"""Targets that the designs of a table are measured on, in turn."""
+
 FOLDS = 8
 """Parts of the designs, each predicted by a fit to the others."""
+
+NAMED = 0.6
+"""Share of the LUTs whose names tell their layer, below which a design is one equation."""
 
 
 def measure(seed: int, target: targets.Target) -> dict[str, Any]:
@@ -73,26 +87,33 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    target = targets.find(args.target)
     known = {(r["design"], r["target"]) for r in _records(args.file)}
+    left = 60 * args.minutes if args.minutes else float("inf")
     for seed in range(*args.designs):
+        target = targets.find(args.target[seed % len(args.target)])
         if (seed, target.name) in known:
             continue
-        record = measure(seed, target)
+        try:
+            record = measure(seed, target)
+        except InputError as error:
+            print(f"{seed}: left out: {error}", file=sys.stderr)
+            continue
         with args.file.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(f"{seed}: {record['luts']} LUTs in {record['seconds']:.0f} s", file=sys.stderr)
+        left -= record["seconds"]
+        if left < 0:
+            break
 
 
 def fit(path: Path) -> dict[str, Any]:
     """The table of a family from its measured designs: prices, tools and errors."""
     found = _records(path)
-    target = targets.find(found[0]["target"])
-    family = target.family
+    devices = [targets.find(record["target"]) for record in found]
     equations, totals, wrong = Equations(), [], []
-    for record in found:
+    for record, device in zip(found, devices, strict=True):
         layers = sample(record["design"])
-        exact, registers = _equations(record, layers, family.name, equations)
+        exact, registers = _equations(record, layers, device.family.name, equations)
         totals.append((record["luts"], exact))
         wrong.append(abs(registers - record["ffs"]) / record["ffs"])
     predicted = cross_validate(equations, FOLDS)
@@ -103,11 +124,11 @@ def fit(path: Path) -> dict[str, Any]:
         ]
     )
     return {
-        "family": family.name,
-        "target": target.name,
+        "family": FAMILIES[devices[0].family.name].table,
+        "targets": sorted({device.name for device in devices}),
         "tools": f"pyosys {found[0]['pyosys']}",
         "command": f"python -m tercet.flow.characterize fit {path.name} --write",
-        "luts_are": family.lut_metric,
+        "luts_are": devices[0].family.lut_metric,
         "designs": len(found),
         "errors": {
             "luts": round(float(np.abs(errors).mean()), 4),
@@ -125,39 +146,67 @@ def _equations(
     family_name: str,
     equations: Equations,
 ) -> tuple[float, int]:
-    """Add one equation a layer; (LUTs that hold words, flip-flops as estimated) of the design."""
+    """Add one equation a layer; (LUTs that hold words, flip-flops as estimated) of the design.
+
+    One for the whole design where the mapped cells do not say which layer they belong to.
+    """
     family = FAMILIES[family_name]
-    lanes, exact, registers = layers[0].window.word, 0.0, 0
-    # Logic of the streams between layers is named after ports of the design: all layers share it.
-    shared = record["luts"] - sum(part["luts"] for part in record["layers"].values())
+    lanes, exact, registers = {layer.name: layer.out_lanes for layer in layers}, 0.0, 0
+    known = sum(part["luts"] for part in record["layers"].values())
+    rows: list[tuple[Mapping[str, float], float, float]] = []
     for index, layer in enumerate(layers):
+        source = lanes.get(layer.sources[0], layer.in_lanes)
         placed = blocks.place(layer, family)
         held = sum(one.lutrams for one in placed)
-        measured = record["layers"][layer.name]["luts"] + shared / len(layers)
+        # Logic of the streams between layers is named after ports of the design: all share it.
+        measured = record["layers"][layer.name]["luts"] + (record["luts"] - known) / len(layers)
         found = tuple(ffs.registers(layer))
-        amounts = luts.features(layer, found, placed, lanes, family)
-        equations.add(record["design"], amounts, measured - held, measured)
-        registers += ffs.ff_bits(found) + ffs.ff_bits(ffs.converter(lanes, layer))
+        rows.append((luts.features(layer, found, placed, source, family), held, measured))
+        registers += ffs.ff_bits(found) + ffs.ff_bits(ffs.converter(source, layer))
         registers += mapped.added(layer, placed, family, first=index == 0)
-        lanes, exact = layer.out_lanes, exact + held
+        exact += held
+    if known < NAMED * record["luts"]:
+        total: Counter[str] = Counter()
+        for amounts, _, _ in rows:
+            total.update(amounts)  # type: ignore[arg-type]
+        rows = [(total, exact, record["luts"])]
+    for amounts, held, measured in rows:
+        equations.add(record["design"], amounts, measured - held, measured)
     return exact, registers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m tercet.flow.characterize`."""
-    parser = argparse.ArgumentParser(description="Fit the LUT model to synthesised designs.")
-    commands = parser.add_subparsers(required=True, metavar="measure|fit")
+    parser = argparse.ArgumentParser(description="Fit the LUT models to synthesised designs.")
+    commands = parser.add_subparsers(required=True, metavar="measure|fit|all")
     command = commands.add_parser("measure", help="synthesise designs, one JSON line each")
     command.add_argument("file", type=Path)
-    command.add_argument("--target", default=targets.DEFAULT)
-    command.add_argument("--designs", type=int, nargs=2, default=(0, 100), metavar=("FIRST", "END"))
+    command.add_argument("--target", nargs="+", default=[targets.DEFAULT])
+    _budget(command)
     command.set_defaults(run=_measure)
     command = commands.add_parser("fit", help="prices from measured designs")
     command.add_argument("file", type=Path)
     command.add_argument("--write", action="store_true", help="replace the family's table")
     command.set_defaults(run=_fit)
+    command = commands.add_parser("all", help="measure and fit every family, replace the tables")
+    command.add_argument("folder", type=Path, help="for the measured designs")
+    _budget(command)
+    command.set_defaults(run=_all)
     args = parser.parse_args(argv)
     args.run(args)
+
+
+def _budget(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--designs", type=int, nargs=2, default=(0, 100), metavar=("FIRST", "END"))
+    command.add_argument("--minutes", type=float, help="of synthesis, after which no more is begun")
+
+
+def _all(args: argparse.Namespace) -> None:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for name, devices in DEVICES.items():
+        file = args.folder / f"{name}.jsonl"
+        _measure(argparse.Namespace(**{**vars(args), "file": file, "target": devices}))
+        _fit(argparse.Namespace(file=file, write=True))
 
 
 def _fit(args: argparse.Namespace) -> None:

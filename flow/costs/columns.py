@@ -42,16 +42,16 @@ def changing(columns: IntArray) -> IntArray:
     return moving
 
 
-def rom_luts(words: int, columns: int) -> float:
+def rom_luts(words: int, columns: int, inputs: int = LUT_INPUTS) -> float:
     """LUTs of `columns` functions without structure of an index over `words`.
 
     Wide multiplexers between LUTs are free.
     """
-    return columns * float(ceil(words / 16) if words > 2 else 0)
+    return columns * float(ceil(words / (1 << inputs)) if words > 2 else 0)
 
 
 @functools.lru_cache(maxsize=4096)
-def column_luts(values: Sequence[int]) -> float:
+def column_luts(values: Sequence[int], inputs: int = LUT_INPUTS) -> float:
     """LUTs of a table with structure: a column costs by the index bits it depends on.
 
     >>> column_luts(tuple(range(64))), column_luts((0, 1, 1, 0))
@@ -64,5 +64,5 @@ def column_luts(values: Sequence[int]) -> float:
     for bit in range(bits):
         column = ((padded >> bit) & 1).reshape((2,) * index)
         support = sum(bool((column.take(0, a) != column.take(1, a)).any()) for a in range(index))
-        total += 0 if support < 2 else 2.0 ** max(0, support - LUT_INPUTS)
+        total += 0 if support < 2 else 2.0 ** max(0, support - inputs)
     return total

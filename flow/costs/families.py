@@ -13,9 +13,6 @@ from math import ceil, inf
 
 __all__ = ["FAMILIES", "Blocks", "Dsp", "Ram"]
 
-ROM_BIT_COST = 1 / 16
-"""What memory_libmap charges for a ROM bit in logic; a bit of a written memory costs 1."""
-
 MUX_COST, EMULATION_COST = 0.5, 2.0
 
 
@@ -61,46 +58,74 @@ class Ram:
 
 @dataclass(frozen=True, eq=False)
 class Dsp:
-    """A multiplier block: operand limits, and the least result that mul2dsp gives to a block."""
+    """A multiplier block, as mul2dsp uses it.
+
+    Operands of at most `a_bits` and `b_bits` (the wider one is a) and at least `least_a` and
+    `least_b`; the least result that a block is taken for; `part`, the slices that a wider a is cut
+    into (0: `a_bits`). `weight` blocks of the device a cell; `smaller` is tried where this one is
+    not taken. `packing` tells what moves into the block: "none", "outputs" (the register of a
+    product), "sums" (those of products and of the adders behind them).
+    """
 
     a_bits: int
     b_bits: int
     signed_only: bool = False
-    least_bits: int = 2
+    least_a: int = 2
+    least_b: int = 2
     least_result: int = 9
+    part: int = 0
+    weight: float = 1.0
+    smaller: Dsp | None = None
+    packing: str = "none"
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - as above
-    def blocks(self, a: tuple[int, bool], b: tuple[int, bool], result: int) -> int:
+    def blocks(self, a: tuple[int, bool], b: tuple[int, bool], result: int) -> float:
         """Blocks of one product of operands (bits, signed); 0 where it stays in LUTs."""
-        if a[1] != b[1]:  # Amaranth and Yosys give both a sign
+        if a[1] != b[1]:  # Amaranth and Yosys give both a sign, the result needs but one
+            result = min(result, a[0] + b[0])
             a, b = ((bits + (not sign), True) for bits, sign in (a, b))
         wide, narrow = max(a[0], b[0]), min(a[0], b[0])
-        if narrow < self.least_bits or result < self.least_result:
-            return 0
         if self.signed_only and not a[1]:
             wide, narrow = wide + 1, narrow + 1
-        count = 0
-        for part in _slices(wide, self.a_bits, self.signed_only):
-            for other in _slices(narrow, self.b_bits, self.signed_only):
-                count += min(part, other) >= self.least_bits
-        return count
+        return self._blocks(wide, narrow, result)
+
+    def _blocks(self, wide: int, narrow: int, result: int) -> float:
+        if wide < self.least_a or narrow < self.least_b or result < self.least_result:
+            return self.smaller._blocks(wide, narrow, result) if self.smaller else 0
+        a_parts = _slices(wide, self.a_bits, self.part or self.a_bits, self.signed_only)
+        b_parts = _slices(narrow, self.b_bits, self.b_bits, self.signed_only)
+        if len(a_parts) * len(b_parts) == 1:
+            return self.weight
+        return sum(self._blocks(i, j, i + j) for i in a_parts for j in b_parts)
 
 
-def _slices(bits: int, most: int, headroom: bool) -> list[int]:
+def _slices(bits: int, most: int, part: int, headroom: bool) -> list[int]:
     """Widths of the slices that mul2dsp cuts an operand into."""
     if bits <= most:
         return [bits]
-    step = most - headroom
+    step = part - headroom
     count = ceil((bits - most) / step)
-    return [most] * count + [bits - count * step]
+    return [part] * count + [bits - count * step]
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Memories (the first of equal cost wins) and multipliers of a family."""
+    """Memories (the first of equal cost wins) and multipliers of a family.
 
+    `table` names the prices of its LUTs (families of equal logic cells share them); `lut_inputs`
+    of a LUT; `rom_bit` is what memory_libmap charges for a ROM bit in logic (a bit of
+    a written memory costs 1). `reads_old`: a memory block gives the old word of an address that is
+    written, as the circuit's buffers do; else Yosys adds a delayed write and a bypass. `tidies`:
+    equal registers, and those that only they themselves read, are found behind several gates.
+    """
+
+    table: str
     rams: tuple[Ram, ...]
     dsp: Dsp | None
+    lut_inputs: int = 4
+    rom_bit: float = 1 / 16
+    reads_old: bool = False
+    tidies: bool = False
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - families live as long as the module
     def memory(
@@ -119,7 +144,7 @@ class Blocks:
         something else than 0 now and then; `style` "block" or "logic" decides beforehand.
         """
         found: tuple[Ram | None, int, int] = (None, 0, 0)
-        best = float(depth * width) if written else depth * width * ROM_BIT_COST
+        best = float(depth * width) if written else depth * width * self.rom_bit
         if style != "auto":
             best = 0.0 if style == "logic" else inf
         for ram in self.rams:
@@ -138,6 +163,7 @@ class Blocks:
 _NARROW, _WIDE = (1, 2, 4, 9, 18), (1, 2, 4, 9, 18, 36)
 
 _ECP5 = Blocks(
+    "ecp5",
     (
         Ram("lutram", 4, (4,), 4, 4, rom=False),
         Ram("bram", 14, _NARROW, 128, 1, byte=9, window=7),
@@ -145,4 +171,42 @@ _ECP5 = Blocks(
     ),
     Dsp(18, 18, least_result=1),
 )
-FAMILIES: dict[str, Blocks] = {"ecp5": _ECP5}
+_XC7 = Blocks(
+    "xc7",
+    (
+        Ram("lutram", 6, (3, 6), 8, 4, scaled=7, rom=False),
+        Ram("bram", 14, _WIDE, 129, 0.5, byte=9),
+        Ram("bram", 15, (*_WIDE, 72), 257, 1, byte=9),
+    ),
+    Dsp(25, 18, signed_only=True, part=18, packing="sums"),
+    lut_inputs=6,
+    rom_bit=1 / 64,
+    reads_old=True,
+    tidies=True,
+)
+_ICE40 = (Ram("bram", 11, (2, 4, 8, 16), 64, 1, window=7),)
+_ICE40_HX = Blocks("ice40", _ICE40, None)
+_ICE40_UP = Blocks("ice40", _ICE40, Dsp(16, 16, least_result=11, packing="outputs"))
+_GOWIN = Blocks(
+    "gowin",
+    (
+        Ram("lutram", 4, (4,), 4, 4, scaled=4, rom=False),
+        Ram("bram", 14, _WIDE, 128, 1, byte=9, window=7),
+    ),
+    # 36x36, 18x18 and 9x9 multipliers, counted in the middle ones.
+    Dsp(
+        36, 36, least_a=22, least_b=22, least_result=1, weight=4,
+        smaller=Dsp(
+            18, 18, least_a=10, least_b=4, least_result=1,
+            smaller=Dsp(9, 9, least_a=4, least_b=4, least_result=1, weight=0.5),
+        ),
+    ),
+)  # fmt: skip
+FAMILIES: dict[str, Blocks] = {
+    "ecp5": _ECP5,
+    "xc7": _XC7,
+    "ice40-hx": _ICE40_HX,
+    "ice40-up": _ICE40_UP,
+    "gw1n": _GOWIN,
+    "gw2a": _GOWIN,
+}

@@ -27,9 +27,10 @@ from ...hw.config import (
 from ...hw.shift_config import ShiftConfig
 from .blocks import Placed, products
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
-from .families import Blocks
+from .families import FAMILIES, Blocks
 from .ffs import Register
 from .mapped import distinct_weights
+from .packing import in_blocks, packed_sums, scaled_in_blocks
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -61,8 +62,9 @@ class Model:
 @functools.cache
 def model(family: str) -> Model | None:
     """The fitted model of a family, None where nobody measured one."""
-    path = TABLES / f"{family}.json"
-    if not path.is_file():
+    known = FAMILIES.get(family)
+    path = TABLES / f"{known.table}.json" if known else None
+    if path is None or not path.is_file():
         return None
     table = json.loads(path.read_text())
     return Model(table["prices"], table["tools"], table["designs"], table["errors"])
@@ -81,7 +83,7 @@ def features(
     """
     found: dict[str, float] = {"layer": 1.0}
     if not layer.direct:
-        _add(found, _window(layer, placed))
+        _add(found, _window(layer, placed, family))
     _add(found, _converter(layer, lanes))
     _add(found, _control(layer, held))
     match layer:
@@ -91,14 +93,14 @@ def features(
         case LinearConfig():
             _add(found, _linear(layer, placed, family))
             if layer.modulus:
-                _add(found, _checksum(layer, placed))
+                _add(found, _checksum(layer, placed, family.lut_inputs))
         case PoolConfig():
             bits = layer.acc_bits if layer.average else 2 * layer.window.lane_bits
             found["pool_bits"] = layer.out_lanes * bits
         case ArgMaxConfig():
             found["argmax_bits"] = layer.in_bits + layer.out_bits
     if isinstance(layer, LinearConfig | PoolConfig):
-        _add(found, _requantizers(requantizers(layer)))
+        _add(found, _requantizers(requantizers(layer), family))
         _add(found, _thresholds(threshold_units(layer)))
     return found
 
@@ -108,21 +110,23 @@ def _add(found: dict[str, float], more: Iterable[tuple[str, float]]) -> None:
         found[name] = found.get(name, 0.0) + amount
 
 
-def _window(layer: LayerConfig, placed: Sequence[Placed]) -> Iterable[tuple[str, float]]:
+def _window(
+    layer: LayerConfig, placed: Sequence[Placed], family: Blocks
+) -> Iterable[tuple[str, float]]:
     window = layer.window
-    address = clog2(window.depth)
+    address, inputs = clog2(window.depth), family.lut_inputs
     yield "position_bits", window.index_bits
     yield "address_bits", window.ports * address
     for port in range(window.ports):
         offsets = tuple(window.offset(step[port]) % window.depth for step in window.taps)
-        yield "offset_rom", column_luts(offsets)
-    yield "offset_rom", column_luts(window.passes)
+        yield "offset_rom", column_luts(offsets, inputs)
+    yield "offset_rom", column_luts(window.passes, inputs)
     if window.padded:
         yield "padding_bits", window.ports * (window.word * window.lane_bits + 2)
-        yield "inside_rom", rom_luts(window.out_size[0], window.kernel[0])
-        yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1])
+        yield "inside_rom", rom_luts(window.out_size[0], window.kernel[0], inputs)
+        yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1], inputs)
         for size, bits in zip(window.out_size, window.place_bits, strict=True):
-            yield "inside_rom", rom_luts(size, bits)
+            yield "inside_rom", rom_luts(size, bits, inputs)
     for one in placed:
         memory = one.memory
         if not memory.written:
@@ -131,7 +135,7 @@ def _window(layer: LayerConfig, placed: Sequence[Placed]) -> Iterable[tuple[str,
             yield "memory_bits", memory.depth * memory.width * memory.count
         elif one.rows > 1:
             yield "memory_mux", (one.rows - 1) * (memory.width + 1) * memory.count
-        if memory.role == "window" and one.brams:
+        if memory.role == "window" and one.brams and not family.reads_old:
             yield "bypass_bits", memory.count * (memory.width + address)
 
 
@@ -160,21 +164,23 @@ def _linear(
         yield "sum_bits", 0 if layer.constant_weights else lanes * simd * layer.product_bits
     elif layer.constant_weights:
         yield from _constant_products(layer, family)
-    elif layer.multiplier == "lut" or family.dsp is None:
+    elif layer.multiplier == "lut" or not in_blocks(layer, family):
         moving, fixed = _multiplier_bits(layer)
         yield "multiplier_bits", layer.act_bits * moving
         yield "fixed_bits", layer.act_bits * fixed
         yield "multiplier_rows", max(0, moving - lanes * simd) * layer.act_bits
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
-        yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer))
+        yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer), family.lut_inputs)
     sums = tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
-    yield "sum_bits", lanes * sum(sums)
+    packed = packed_sums(layer, family)
+    added = sums[-(-simd // ADDS_PER_RANK) :] if packed and simd > 1 else sums
+    yield "sum_bits", lanes * sum(added)
     extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
-    yield "compress_bits", lanes * max(0, extra) * layer.term_bits
-    yield "acc_bits", lanes * layer.acc_bits
+    yield "compress_bits", 0 if packed else lanes * max(0, extra) * layer.term_bits
+    yield "packed_bits" if packed and simd == 1 else "acc_bits", lanes * layer.acc_bits
     if (layer.bias != layer.bias[0]).any():
-        yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits)
+        yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
     yield "voter_bits", len(layer.replicated) * layer.acc_bits
 
@@ -200,7 +206,9 @@ def _multiplier_bits(layer: LinearConfig) -> tuple[int, int]:
     return int(moving), int(ones)
 
 
-def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> Iterable[tuple[str, float]]:
+def _checksum(
+    layer: LinearConfig, placed: Sequence[Placed], inputs: int
+) -> Iterable[tuple[str, float]]:
     assert layer.modulus is not None
     r = layer.modulus.bit_length()
     passes, _, steps, simd = layer.weight.shape
@@ -213,20 +221,30 @@ def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> Iterable[tuple[s
     yield "residue_sums", (simd + layer.out_lanes + 2) * r
     yield "residue_products", act * int(changing(columns).sum())
     if not any(one.brams for one in placed if one.memory.role == "checker"):
-        yield "weight_rom", rom_luts(passes * steps, distinct(columns))
+        yield "weight_rom", rom_luts(passes * steps, distinct(columns), inputs)
 
 
-def _requantizers(units: tuple[Requantizer, ...]) -> Iterable[tuple[str, float]]:
+def _requantizers(units: tuple[Requantizer, ...], family: Blocks) -> Iterable[tuple[str, float]]:
     for unit in units:
         yield "round_bits", sum(unit.products) if len(unit.products) > 1 else 0
         width = max(unit.products, default=unit.acc_bits)
         yield "scale_bits", max(1, width - unit.shift)
         yield "clamp_bits", unit.out_bits
+        if not scaled_in_blocks(unit, family):
+            yield "scale_rows", _scale_rows(unit)
     if units:
-        yield "column_rom", rom_luts(units[0].entries, distinct_columns(units))
+        yield "column_rom", rom_luts(units[0].entries, distinct_columns(units), family.lut_inputs)
 
 
 def _thresholds(units: tuple[ThresholdUnit, ...]) -> Iterable[tuple[str, float]]:
     for unit in units:
         yield "sum_bits", unit.compared_bits  # a comparator is a chain of carries, as an adder
         yield "column_rom", unit.table_luts
+
+
+def _scale_rows(unit: Requantizer) -> int:
+    """Bits of the rows that a multiplier out of LUTs adds; one row for each one of a constant."""
+    if unit.constant is not None:
+        ones = unit.constant.bit_count()
+        return max(0, ones - 1) * unit.acc_bits
+    return sum(a[0] * b[0] for a, b in unit.factors)

@@ -18,6 +18,7 @@ from ...hw.config import (
     LayerConfig,
     LinearConfig,
     PoolConfig,
+    WindowedConfig,
     clog2,
     multiplies_by_one,
 )
@@ -27,11 +28,11 @@ from .columns import bits_of, distinct
 from .families import Blocks
 from .ffs import REDUCE_CYCLES
 from .packing import packed_registers
-from .requantize import Requantizer, requantizers
+from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums, vector
 from .thresholds import threshold_units
 
-__all__ = ["added", "distinct_columns", "distinct_weights"]
+__all__ = ["added", "distinct_weights"]
 
 
 def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first: bool) -> int:
@@ -50,7 +51,16 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
         total += _requantizers(requantizers(layer), placed)
     if any(one.brams for one in placed if one.memory.role == "column"):
         total -= sum(unit.ranks[0].bits for unit in threshold_units(layer))
+    if family.tidies and not layer.direct and layer.window.windows == 1:
+        total -= _lone_window(layer)
     return total - packed_registers(layer, family)
+
+
+def _lone_window(layer: WindowedConfig) -> int:
+    """The row's position, which no second window reads; where a frame starts, a window does."""
+    delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
+    started = len(layer.window.passes) > 1
+    return layer.window.index_bits + started * delay
 
 
 def _memories(placed: Sequence[Placed], family: Blocks) -> int:
@@ -210,17 +220,6 @@ def _requantizers(units: tuple[Requantizer, ...], placed: Sequence[Placed]) -> i
             total -= min(unit.products[0], max(0, unit.shift - 1))
         total += vector(*unit.limits)[0] - unit.q
     return total
-
-
-@functools.lru_cache(maxsize=64)
-def distinct_columns(units: tuple[Requantizer, ...]) -> int:
-    """Bit columns of the lanes' tables that differ."""
-    columns = [
-        bits_of(table[:, None], bits)
-        for unit in units
-        for table, bits in zip(unit.tables, unit.columns, strict=True)
-    ]
-    return distinct(np.concatenate(columns, axis=1)) if columns else 0
 
 
 def _total_bits(unit: Requantizer) -> int:

