@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tercet.quant import reference, serialize
+from tercet.quant import ir, reference, serialize
 from tercet.quant.errors import InputError
 from tercet.quant.image_files import CIFAR10_MEAN, CIFAR10_STD, Images, cifar10, idx_images, scaled
 from tercet.quant.importers.torch_module import import_torch
@@ -96,15 +96,7 @@ def measure(name: str, args: Any) -> dict[str, str]:
     else:
         calibration, frames = real(name, data.train_x[:CALIBRATION]), real(name, data.test_x)
     module, weights = module_of(name, data, calibration, args)
-    began = time.process_time()
-    float_graph = import_torch(module, shape)
-    imported = time.process_time()
-    graph = quantize(float_graph, calibration, QuantConfig())
-    quantised = time.process_time()
-    serialize.save(graph, args.out / f"{name}.json")
-    saved = time.process_time()
-    graph = serialize.load(args.out / f"{name}.json")
-    loaded = time.process_time()
+    graph, seconds = integer_graph(module, shape, calibration, args.out / f"{name}.json")
     x = quantize_input(graph, frames)
     np.savez_compressed(args.out / f"{name}.npz", x=x[: args.frames])
     scores = predict(module, frames)
@@ -112,6 +104,7 @@ def measure(name: str, args: Any) -> dict[str, str]:
     integers = reference.run(graph, x)
     speed = len(x) / (time.process_time() - ready)
     judged = data is not None and weights != "random"
+    same = (scores.argmax(1) == integers.argmax(1)).mean()
     labels = data.test_y if data is not None and judged else None
     return {
         "network": name,
@@ -120,14 +113,30 @@ def measure(name: str, args: Any) -> dict[str, str]:
         "weights": weights,
         "float": share(scores, labels),
         "int8": share(integers, labels),
-        "same top-1": f"{100 * (scores.argmax(1) == integers.argmax(1)).mean():.1f} %",
-        "import core s": f"{imported - began:.1f}",
-        "quantise core s": f"{quantised - imported:.1f}",
-        "save core s": f"{saved - quantised:.2f}",
-        "load core s": f"{loaded - saved:.2f}",
+        "same top-1": f"{100 * same:.1f} %" if judged else "-",
+        "correlation": f"{np.corrcoef(scores.ravel(), integers.ravel())[0, 1]:.4f}",
+        **seconds,
         "images/core s": f"{speed:.0f}",
         "peak MiB": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}",
     }
+
+
+def integer_graph(
+    module: Any, shape: tuple[int, ...], calibration: Array, path: Path
+) -> tuple[ir.Graph, dict[str, str]]:
+    """The graph as `path` holds it, and processor seconds of each step."""
+    times = [time.process_time()]
+    float_graph = import_torch(module, shape)
+    times.append(time.process_time())
+    graph = quantize(float_graph, calibration, QuantConfig())
+    times.append(time.process_time())
+    serialize.save(graph, path)
+    times.append(time.process_time())
+    graph = serialize.load(path)
+    times.append(time.process_time())
+    steps = ("import", "quantise", "save", "load")
+    seconds = np.diff(times)
+    return graph, {f"{k} core s": f"{v:.2f}" for k, v in zip(steps, seconds, strict=True)}
 
 
 def share(scores: Array, labels: Array | None) -> str:
@@ -164,8 +173,10 @@ def main() -> None:
                 for name in args.network:
                     zoo.entry(name)
                     rows.append(pool.submit(measure, name, args).result())
-            except InputError as error:
-                sys.exit(f"zoo: {error}")
+                    print(f"{name}: {args.out / name}.json", file=sys.stderr)
+            except (InputError, ValueError) as error:  # ValueError: the checkpoint
+                print(f"zoo: {error}", file=sys.stderr)
+                sys.exit(2)
     show(rows)
 
 

@@ -123,6 +123,22 @@ def test_a_layer_saturates_seldom_and_is_not_constant(name):
         assert (tensor == kinds[node.name].hi).mean() < 0.05, node.name
 
 
+@pytest.mark.parametrize(
+    ("name", "macs"), [("lenet5", 416_520), ("resnet8", 12_501_632), ("autoencoder", 264_192)]
+)
+def test_macs_count_every_window(name, macs):
+    assert zoo.macs(calibrated(name)[2]) == macs
+
+
+def test_synthetic_inputs_have_their_shape_and_differ():
+    for shape in ((1, 49, 10), (3, 32, 32), (640,)):
+        x = zoo.synthetic(shape, 5)
+
+        assert (x.shape, x.dtype) == ((5, *shape), np.float32)
+        assert (x == zoo.synthetic(shape, 5)).all()
+        assert np.abs(np.corrcoef(x.reshape(5, -1)) - np.eye(5)).max() < 0.9
+
+
 def test_a_saved_graph_loads_equal(tmp_path):
     _, _, graph = calibrated("autoencoder")
     serialize.save(graph, tmp_path / "graph.json")
@@ -147,9 +163,11 @@ def test_shortcuts_of_option_a_are_slices_and_empty_channels():
     graph = quantize(graph, x, QuantConfig())
     slices = [node for node in graph if isinstance(node, ir.MaxPool)]
     pads = [node for node in graph if isinstance(node, ir.Pad)]
+    adds = [node for node in graph if isinstance(node, ir.Add)]
 
     assert [(s.kernel, s.stride) for s in slices] == [((1, 1), (2, 2))] * 2
     assert [p.channels for p in pads] == [(8, 8), (16, 16)]
+    assert [add.lo - add.out.zero_point for add in adds] == [0] * 9
 
 
 def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
