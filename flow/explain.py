@@ -68,8 +68,8 @@ def _layer(
         "passes": len(window.passes) if window else None,
         "steps": layer.steps,
         "out_lanes": layer.out_lanes,
-        "buffer_words": window.depth if window else None,
-        "buffer_copies": window.ports if window else None,
+        "buffer_words": (0 if layer.direct else window.depth) if window else None,
+        "buffer_copies": (0 if layer.direct else window.ports) if window else None,
         "fifo_beats": layer.fifo_beats,
     }
 
