@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..hw.config import LayerConfig
+from ..hw.config import LayerConfig, WindowedConfig, inlet
 from ..hw.configure import Fold
+from ..hw.join_config import JoinConfig
 from ..hw.site import ROLES
 from ..hw.timing import Timing
 from ..quant import serialize
@@ -198,8 +200,9 @@ def _manifest(
     timing: Timing,
     target: str,
 ) -> dict[str, Any]:
-    layers, window = design.layers, design.layers[0].window
-    kind = design.graph.input_type
+    layers, kind = design.layers, design.graph.input_type
+    lanes, bits = inlet(layers)
+    shape = design.graph.input_shape
     final = _stream(layers[-1], "o_", design.permutation)
     return {
         "schema": SCHEMA,
@@ -214,12 +217,12 @@ def _manifest(
         "input": {
             **_signals("i_"),
             "err": None,
-            "lanes": window.word,
-            "lane_bits": window.lane_bits,
+            "lanes": lanes,
+            "lane_bits": bits,
             "signed": kind.signed,
             "bipolar": kind.bipolar,
-            "beats": window.frame_words,
-            "shape": list(design.graph.input_shape),
+            "beats": math.prod(shape) // lanes,
+            "shape": list(shape),
             "permutation": None,
         },
         "output": final,
@@ -262,20 +265,24 @@ def _stream(layer: LayerConfig, prefix: str, permutation: Mapping[str, IntArray]
 
 
 def _layer(layer: LayerConfig, folding: Mapping[str, Fold]) -> dict[str, Any]:
+    window = layer.window if isinstance(layer, WindowedConfig) else None
+    buffered = window is not None and not layer.direct
     return {
         "name": layer.name,
         "op": layer.op,
+        "sources": [source or None for source in layer.sources],
         "folding": vars(folding[layer.name]),
         "initiation_interval": layer.cycles_per_frame,
         "macs": getattr(layer, "macs", 0),
         "out_lanes": layer.out_lanes,
-        "buffer_words": layer.window.depth,
-        "buffer_copies": layer.window.ports,
+        "buffer_words": window.depth if window and buffered else 0,
+        "buffer_copies": window.ports if window and buffered else 0,
+        "skip_words": [o.depth for o in layer.operands] if isinstance(layer, JoinConfig) else [],
         "fifo_beats": layer.fifo_beats,
         "schedule": {
-            "windows": layer.window.windows,
-            "passes": len(layer.window.passes),
-            "steps": layer.window.steps,
+            "windows": window.windows if window else layer.groups_per_frame,
+            "passes": len(window.passes) if window else 1,
+            "steps": layer.steps,
             "beats": layer.beats,
         },
     }

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tercet.hw.config import LayerConfig
-from tercet.hw.configure import Fold, Protection, chain, configure, out_lanes
+from tercet.hw.configure import Fold, Protection, circuit_nodes, configure, out_lanes
 from tercet.quant import ir, ranges
 from tercet.quant.errors import InputError
 
 ACT = ir.TensorType(4, False, zero_point=2)
+BIPOLAR = ir.TensorType(1, True, bipolar=True)
 SCALE = ir.Requantize(np.array([999]), np.array([12]), ir.TensorType(5, False))
 
 
@@ -92,7 +93,7 @@ def test_layers_of_a_network_in_order():
     )
     network = graph(*nodes, shape=(4, 4, 2))
 
-    assert [node.name for node in chain(network)] == ["c", "p", "fc", "a"]
+    assert [node.name for node in circuit_nodes(network)] == ["c", "p", "fc", "a"]
     layers = configure(network, {"c": Fold(2, 6), "p": Fold(2)})
     assert [layer.op for layer in layers] == ["Conv2d", "MaxPool", "Dense", "ArgMax"]
     assert [layer.out_shape for layer in layers] == [(4, 4, 4), (2, 2, 4), (6,), (1,)]
@@ -114,12 +115,24 @@ def test_a_folding_has_to_fit(fold, match):
     refused(graph(dense()), {"fc": fold}, match)
 
 
-def test_pe_divides_the_channels_of_a_group():
+def test_pe_divides_a_group_or_holds_several():
     node = ir.Conv2d(
         name="c", inputs=("x",), weight=np.ones((4, 1, 1, 1), int), bias=np.zeros(4, int), groups=2
     )
 
-    refused(graph(node, shape=(2, 2, 2)), {"c": Fold(4)}, "layer c: pe = 4 does not divide 2")
+    (layer,) = configure(graph(node, shape=(2, 2, 2)), {"c": Fold(4)})
+    assert (layer.elements, layer.group_lanes, layer.window.word) == (2, 2, 2)
+    assert [layer.lane_elements(lane) for lane in range(4)] == [[0], [0], [1], [1]]
+    refused(graph(node, shape=(2, 2, 2)), {"c": Fold(3)}, "layer c: pe = 3 does not divide 4")
+
+
+def test_groups_side_by_side_read_whole_pixels_of_a_group():
+    weight = np.ones((6, 1, 1, 2), int)
+    node = ir.Conv2d(name="c", inputs=("x",), weight=weight, bias=np.zeros(6, int), groups=3)
+    network = graph(node, shape=(2, 2, 6))
+
+    refused(network, {"c": Fold(6, 1)}, "simd = 1 must be a multiple of 2")
+    refused(network, {"c": Fold(3, 2)}, "pe = 3 lanes hold no whole number of groups of 2")
 
 
 def test_pe_divides_the_channels_of_a_pool():
@@ -128,42 +141,103 @@ def test_pe_divides_the_channels_of_a_pool():
     refused(graph(node, shape=(2, 2, 3)), {"p": Fold(2)}, "layer p: pe = 2 does not divide 3")
 
 
-def test_an_operator_without_a_circuit_is_refused():
-    two = ir.Add(name="sum", inputs=("x", "x"), multipliers=(1, 1), shift=0, out=ACT)
+def test_pe_divides_the_channels_of_every_operand_of_a_join():
+    one = dense("a", requantize=SCALE, neurons=12)
+    two = dense("b", "x", requantize=SCALE, neurons=9)
+    cat = ir.Concat(name="s", inputs=("a", "b"), requantize=(None, None), out=SCALE.out)
 
-    refused(graph(two), match="layer sum: Add has no circuit yet; build chains of Conv2d")
+    refused(
+        graph(one, two, cat), {"s": Fold(2)}, r"layer s: pe = 2 does not divide 12, 9 .*\[1, 3\]"
+    )
+    layers = configure(graph(one, two, cat), {"s": Fold(3)})
+    assert [layer.sources for layer in layers] == [("",), ("",), ("a", "b")]
+    assert layers[2].bounds == (0, 4, 7)
 
 
-def test_a_branch_is_refused():
-    first = dense("a", requantize=SCALE, neurons=12)
-    second = dense("b", "a", requantize=SCALE, neurons=12)
-    third = ir.Add(name="s", inputs=("a", "b"), multipliers=(1, 1), shift=0, out=ACT)
+def test_what_the_multipliers_of_a_sum_share_is_not_computed():
+    node = ir.Add(name="sum", inputs=("x", "x"), multipliers=(8, 12), shift=5, out=ACT)
+    (layer,) = configure(graph(node), {"sum": Fold(2)})
 
-    refused(graph(first, second, third), match="layer s: Add has no circuit yet")
+    assert layer.multipliers == (2, 3)
+    assert layer.requantize.shift.tolist() == [3]
 
 
-def test_thresholds_are_refused():
+def test_thresholds_take_a_cycle_for_each_bit():
     steps = ir.Thresholds(np.array([[1, 2, 3]]), ir.TensorType(2, False))
+    (layer,) = configure(graph(dense(requantize=steps)), {"fc": Fold(2, 3)})
 
-    refused(graph(dense(requantize=steps)), match="layer fc: thresholds have no circuit yet")
-
-
-def test_bipolar_activations_are_refused():
-    kind = ir.TensorType(1, True, bipolar=True)
-
-    refused(graph(dense(), kind=kind), match="layer fc: bipolar activations have no circuit yet")
+    assert (layer.requantize_cycles, layer.out_bits, layer.out_signed) == (2, 2, False)
+    assert layer.channels(0) == [0, 1, 2, 3, 4, 5]  # a beat a lane
+    assert not layer.out_bipolar
 
 
-def test_an_average_over_a_varying_count_is_refused():
-    node = ir.AvgPool(
-        name="p", inputs=("x",), kernel=(2, 2), stride=(1, 1), padding=(1, 0, 0, 0),
-        requantize=SCALE, count_include_pad=False,
+@pytest.mark.parametrize(
+    ("act_bipolar", "weight_bipolar", "bits", "term"),
+    [(False, False, 9, 9), (False, True, 5, 5), (True, False, 5, 5), (True, True, 1, 2)],
+)
+def test_a_bipolar_operand_adds_no_bit_to_a_product(act_bipolar, weight_bipolar, bits, term):
+    node = dense()
+    if weight_bipolar:
+        weight = np.where(node.weight < 0, -1, 1)
+        node = dataclasses.replace(node, weight=weight, weight_bits=1, weight_bipolar=True)
+    (layer,) = configure(graph(node, kind=BIPOLAR if act_bipolar else ACT), {"fc": Fold(2, 3)})
+
+    assert layer.multiplies == (not (act_bipolar or weight_bipolar))
+    assert (layer.product_bits, layer.term_bits) == (bits, term)
+    assert layer.act_bits == (1 if act_bipolar else 4)
+    assert set(layer.weight_codes.ravel()) == ({0, 1} if weight_bipolar else set(node.weight.flat))
+
+
+def test_bipolar_elements_are_one_bit_from_layer_to_layer():
+    sign = ir.Thresholds(np.array([[3]]), BIPOLAR)
+    nodes = (
+        dense("a", requantize=sign, neurons=12), ir.ArgMax(name="top", inputs=("a",)),
     )  # fmt: skip
-    network = graph(node, shape=(4, 4, 1))
+    layers = configure(graph(*nodes), {})
 
-    refused(network, match="layer p: an average over a varying count has no circuit; set count_inc")
-    inside = graph(dataclasses.replace(node, padding=(0, 0, 0, 0)), shape=(4, 4, 1))
-    assert configure(inside, {})[0].window.steps == 4
+    assert layers[0].out_bipolar
+    assert layers[0].out_bits == layers[1].window.lane_bits == 1
+    assert not layers[1].out_bipolar
+
+
+def average(**fields):
+    """A pool of 3 x 3 on 4 x 4 pixels of two channels that leaves the padding out."""
+    node = ir.AvgPool(
+        name="p", inputs=("x",), kernel=(3, 3), stride=(1, 1), requantize=SCALE,
+        count_include_pad=False, **fields,
+    )  # fmt: skip
+    return configure(graph(node, shape=(4, 4, 2)), {"p": Fold(2)})[0]
+
+
+def test_an_average_has_a_multiplier_for_each_count():
+    layer = average(padding=(1, 1, 0, 2))
+
+    # Rows hold 2 or 3 elements, columns 2, 3, 3, 2 or 1: entries by rows, columns, channels.
+    assert layer.window.place_counts == ((2, 3), (1, 2, 3))
+    assert layer.window.place_bits == (1, 2)
+    assert layer.requantize.multiplier[::2].tolist() == [
+        (999 * 9 + n // 2) // n for n in (2, 4, 6, 3, 6, 9)
+    ]
+    # The index is {columns, rows, pass}.
+    assert layer.channels(1) == [1, 7, 3, 9, 5, 11, 5, 11]
+
+
+def test_an_average_that_meets_no_padding_has_one_multiplier():
+    layer = average()
+
+    assert layer.window.place_bits == (0, 0)
+    assert set(layer.requantize.multiplier) == {999}
+
+
+def test_multipliers_of_few_elements_may_exceed_their_bits():
+    wide = dataclasses.replace(SCALE, multiplier=np.array([65535]))
+    node = ir.AvgPool(
+        name="p", inputs=("x",), kernel=(3, 3), stride=(1, 1), padding=(2, 2, 2, 2),
+        requantize=wide, count_include_pad=False,
+    )  # fmt: skip
+    (layer,) = configure(graph(node, shape=(4, 4, 1)), {})
+
+    assert layer.requantize.multiplier.max() == 65535 * 9
 
 
 def test_a_graph_without_a_circuit_is_refused():
