@@ -186,7 +186,11 @@ class QonnxWalker(Walker):
         """A value behind a quantiser."""
         content = value.content
         if isinstance(content, Real):
-            return value.holding(self._input(node, content.line, rule))
+            x = self._input(node, content.line, rule)
+            if (rule.lo, rule.hi) == (x.lo, x.hi):
+                return value.holding(x)
+            pending = self.pending(node, value.holding(x))  # a narrow range: frames have all of it
+            return value.holding(self.lowering.finish(pending, rule))
         if isinstance(content, Joined):
             return value.holding(self.join(content, rule))
         return value.holding(self.lowering.finish(self.pending(node, value), rule))
@@ -214,11 +218,6 @@ class QonnxWalker(Walker):
         kind = dataclasses.replace(rule.kind, scale=float(rule.scale / line.gain))
         if self.input_kind not in (None, kind):
             fail(node, "quantises the input in a second way; use one QuantIdentity for all")
-        if self.input_kind is None and (rule.lo, rule.hi) != (kind.lo, kind.hi):
-            lo, hi = rule.lo - kind.zero_point, rule.hi - kind.zero_point
-            self.notes.append(
-                f"input: the model saturates at {lo}..{hi} steps, frames at the ends of their type"
-            )
         self.input_kind = kind
         return Quantised(self.graph.input_name, kind, rule.scale, kind.lo, kind.hi)
 

@@ -347,6 +347,17 @@ def test_flattened_images_keep_the_order_of_channels_first(
     assert_equal(model, output, tmp_path, frames(rng))
 
 
+def test_narrow_input_is_clamped(rng: np.random.Generator, tmp_path: Path) -> None:
+    model = Model(SHAPE)
+    x = model.quant("x", 1.0, 2, narrow=1)
+    output = model.quant(conv(model, x, rng), 0.3, 4)
+
+    found = assert_equal(model, output, tmp_path, 2 * frames(rng))
+
+    assert found.graph.input_type.lo == -2
+    assert found.graph.nodes[0].requantize.limits == (-1, 1)
+
+
 def test_input_scaled_before_its_quantiser(rng: np.random.Generator, tmp_path: Path) -> None:
     model = Model(SHAPE)
     x = model.quant(model.op("Div", "x", model.constant(255.0)), 2.0**-8, signed=0)
