@@ -13,8 +13,13 @@ import numpy as np
 import torch
 
 from tercet.quant.importers.onnx_file import OnnxGraph, read_onnx
+from tercet.quant.importers.onnx_quantised import Imported
+from tercet.quant.importers.qonnx import convert
+from tercet.quant.quantize import quantize_input
+from tercet.quant.reference import Reference
 
 QONNX = "qonnx.custom_op.general"
+SHAPE = (3, 6, 5)
 
 
 class Model:
@@ -208,3 +213,44 @@ def evaluate(graph: OnnxGraph, x: Any) -> dict[str, Any]:
         operands = [values[name] for name in node.inputs if name]
         values[node.outputs[0]] = RULES[node.op](node.attributes, *operands)
     return values
+
+
+def frames(rng: np.random.Generator, shape: tuple[int, ...] = SHAPE, count: int = 20) -> Any:
+    return rng.normal(size=(count, *shape)).astype(np.float32)
+
+
+def run(model: Model, output: str, folder: Path, x: Any) -> tuple[Imported, Any, Any]:
+    """The import, our integers and the model's, both channels last."""
+    onnx = model.graph(output, folder)
+    found = convert(onnx)
+    graph = found.graph
+    reference = Reference(graph)
+    last = graph.input_shape == onnx.input_shape[1:] and x.ndim == 4
+    ours = reference.run(quantize_input(graph, x.transpose(0, 3, 1, 2) if last else x))
+    real = evaluate(onnx, x)[output]
+    real = real.transpose(0, 2, 3, 1) if real.ndim == 4 else real
+    kind = reference.types[graph.output]
+    if kind.scale is not None:
+        real = real / kind.scale + kind.zero_point
+    return found, ours, real.reshape(ours.shape)
+
+
+def assert_equal(model: Model, output: str, folder: Path, x: Any) -> Imported:
+    found, ours, real = run(model, output, folder, x)
+    wanted = np.rint(real)
+    assert np.abs(real - wanted).max() < 1e-6
+    assert len(np.unique(ours)) > 1
+    np.testing.assert_array_equal(ours, wanted)
+    return found
+
+
+def form(found: Imported, layer: str) -> str:
+    return next(item.form for item in found.exactness if item.layer == layer)
+
+
+def conv(
+    model: Model, x: str, rng: Any, shape: Any = (4, 3, 3, 3), bits: int = 4, **more: Any
+) -> str:
+    scale = rng.uniform(0.05, 0.2, (shape[0], 1, 1, 1))
+    weight = model.quant(rng.normal(size=shape) * 0.4, scale, bits, narrow=1)
+    return model.op("Conv", x, weight, **more)
