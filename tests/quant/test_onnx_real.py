@@ -312,3 +312,20 @@ def test_argmax(models, tmp_path):
     model = load_onnx(m.save(tmp_path / "m.onnx", m.node("ArgMax", y, axis=1)))
 
     assert models.kinds(model.graph)[-1] == "ArgMax"
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21, 23, 25])
+def test_opsets(models, agree, opset):
+    """Axes of ReduceMean and Squeeze became operands, QuantizeLinear got attributes."""
+    m = models.Maker(["n", 2, 6, 6], opset=opset)
+    y = m.node("Conv", m.qdq("x", 0.02, 128), m.weight((4, 2, 3, 3), 0))
+    y = m.node("MaxPool", m.qdq(m.node("Relu", y), 0.05), kernel_shape=[2, 2])
+    axes = m.constant([2, 3], np.int64)
+    if opset < 18:
+        y = m.node("ReduceMean", y, axes=[2, 3], keepdims=1)
+    else:
+        y = m.node("ReduceMean", y, axes, keepdims=1)
+    y = m.node("Squeeze", m.qdq(y, 0.031), axes)
+    graph = agree(m, m.qdq(m.node("Gemm", y, m.weight((4, 3))), 0.3, 120))
+
+    assert models.kinds(graph) == ["Conv2d", "MaxPool", "GlobalAvgPool", "Dense"]
