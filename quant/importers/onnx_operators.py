@@ -22,7 +22,7 @@ QONNX = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 _LAYERS = """
 Add ArgMax AveragePool BatchNormalization Clip Concat Conv Div Dropout Flatten Gemm
 GlobalAveragePool GlobalMaxPool Identity LogSoftmax MatMul Max MaxPool Min Mul Neg Pad ReduceMean
-Relu Reshape Softmax Squeeze Sub Transpose Unsqueeze
+Relu Reshape Softmax Squeeze Sub TopK Transpose Unsqueeze
 """
 _CONSTANTS = "Cast Constant ConstantOfShape Gather Shape Slice"  # shapes that exporters compute
 _QUANTISED = "DequantizeLinear QLinearConv QLinearMatMul QuantizeLinear Sign"

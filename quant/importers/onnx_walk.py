@@ -125,7 +125,7 @@ class Walker:
                 self.values[node.outputs[0]] = kept
                 self.keep(node.outputs[0], kept)
             extra = [name for name in node.outputs[1:] if self.uses[name]]
-            if extra and node.op != "Dropout":
+            if extra and node.op not in ("Dropout", "TopK"):  # they look at it themselves
                 fail(node, f"result {printable(extra[0])} is not supported; only the first one is")
 
     def operand(self, node: OnnxNode, index: int = 0) -> Any:

@@ -183,7 +183,7 @@ def _softmax(walker: Any, node: OnnxNode) -> Tensor:
     value: Tensor = walker.operand(node)
     result = node.outputs[0]
     readers = {other.op for other in walker.graph.nodes if result in other.inputs}
-    if readers - {"ArgMax", "Identity"}:
+    if readers - {"ArgMax", "Identity", "TopK"}:
         fail(node, "is supported at the end of the network only, where it is left away")
     walker.notes.append(f"{node.name}: softmax left away; the outputs are its operands")
     return value
@@ -191,10 +191,25 @@ def _softmax(walker: Any, node: OnnxNode) -> Tensor:
 
 def _arg_max(walker: Any, node: OnnxNode) -> Tensor:
     value: Tensor = walker.operand(node)
-    if option(node, "axis", 0) % (len(value.shape) + 1) != 1 or len(value.shape) != 1:
-        fail(node, "only the largest feature of a vector is supported (axis 1)")
     if option(node, "select_last_index", 0):
         fail(node, "select_last_index is not supported; ties give the lowest index")
+    return _largest(walker, node, value, option(node, "axis", 0))
+
+
+def _top_k(walker: Any, node: OnnxNode) -> None:
+    """TopK with k = 1, whose indices are the arg-max; its values are not made."""
+    value: Tensor = walker.operand(node)
+    k = walker.constant(node, 1, "k").reshape(-1).tolist()
+    if k != [1] or not option(node, "largest", 1) or walker.uses[node.outputs[0]]:
+        fail(node, "only the index of the largest value is supported (k = 1, largest = 1)")
+    if len(node.outputs) > 1:
+        walker.values[node.outputs[1]] = _largest(walker, node, value, option(node, "axis", -1))
+
+
+def _largest(walker: Any, node: OnnxNode, value: Tensor, axis: int) -> Tensor:
+    """The index of the largest feature."""
+    if len(value.shape) != 1 or axis not in (1, -1):
+        fail(node, "only the largest feature of a vector is supported (axis 1)")
     if value.order is not None:
         fail(node, "of a flattened image counts in another order; put a layer in front")
     if isinstance(value.content, Real):
@@ -246,5 +261,6 @@ POOLS: dict[str, Handler] = {
     "Pad": _pad,
     "ReduceMean": _reduce_mean,
     "Softmax": _softmax,
+    "TopK": _top_k,
     **{op: _moved_weight(op) for op in ("Cast", "Identity", "Reshape", "Transpose")},
 }

@@ -202,6 +202,7 @@ RULES: dict[str, Any] = {
     "Pad": lambda a, x, pads: _pads(x, pads),
     "Softmax": lambda a, x: x,
     "ArgMax": lambda a, x: x.argmax(1)[:, None],
+    "TopK": lambda a, x, k: (x.max(1)[:, None], x.argmax(1)[:, None]),
 }
 
 
@@ -211,7 +212,8 @@ def evaluate(graph: OnnxGraph, x: Any) -> dict[str, Any]:
     values[graph.input_name] = np.asarray(x, dtype=np.float64)
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs if name]
-        values[node.outputs[0]] = RULES[node.op](node.attributes, *operands)
+        found = RULES[node.op](node.attributes, *operands)
+        values.update(zip(node.outputs, found if len(node.outputs) > 1 else [found], strict=True))
     return values
 
 

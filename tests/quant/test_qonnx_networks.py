@@ -144,7 +144,8 @@ def test_affine_behind_a_pool_and_on_a_vector(rng: np.random.Generator, tmp_path
     assert [item.form for item in found.exactness] == ["thresholds"] * 3
 
 
-def test_pad_clip_and_argmax(rng: np.random.Generator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ArgMax", "TopK"])
+def test_pad_clip_and_argmax(kind: str, rng: np.random.Generator, tmp_path: Path) -> None:
     model = Model(SHAPE)
     x = model.quant("x", 0.05, signed=0, zero=120)
     x = model.op("Pad", x, model.constant([0, 1, 1, 0, 0, 0, 0, 2], np.int64))
@@ -152,7 +153,10 @@ def test_pad_clip_and_argmax(rng: np.random.Generator, tmp_path: Path) -> None:
     hidden = model.quant(conv(model, x, rng, (4, 4, 3, 3)), 0.2, 4)
     weight = model.quant(rng.normal(size=(5, 100)), 0.1, 4, narrow=1)
     logits = model.op("Gemm", model.op("Flatten", hidden), weight, transB=1)
-    output = model.op("ArgMax", logits, axis=1)
+    if kind == "ArgMax":
+        output = model.op("ArgMax", logits, axis=1)
+    else:
+        output = model.op("TopK", logits, model.constant([1], np.int64), outputs=2) + "_1"
 
     _, ours, real = run(model, output, tmp_path, frames(rng, count=50))
 
