@@ -19,9 +19,15 @@ from ...quant.ir import (
     Node,
     Requantize,
     TensorType,
+    Thresholds,
 )
 
 __all__ = ["Sample", "sample"]
+
+BIPOLAR = TensorType(1, True, bipolar=True)
+
+FEW_BITS_EVERY = 9
+"""One design in so many is of few bits: thresholds, bipolar weights and activations."""
 
 MOST_MULTIPLIERS = 24
 """Multipliers of a sampled layer: synthesis of a design stays below a minute."""
@@ -42,10 +48,16 @@ class Sample:
         checked = self._modulus is not None and self.rng.random() < 0.75
         self._control = "parity" if checked else "none"
         self._weight_bits = int(self.rng.choice([3, 4, 8, 8, 8]))
+        few = seed % FEW_BITS_EVERY == FEW_BITS_EVERY - 1
+        self._few = np.random.default_rng([seed, 1]) if few else None
+        if self._few is not None:
+            self._weight_bits = int(self._few.choice([1, 1, 2]))
         self._multiplier = str(self.rng.choice(["dsp", "dsp", "lut"]))
         edge = int(self.rng.integers(4, 12))
         kind = TensorType(int(self.rng.choice([4, 8, 8])), bool(self.rng.integers(2)))
-        self._bits = kind.bits
+        if self._few is not None and self._few.random() < 0.5:
+            kind = BIPOLAR
+        self._type = kind
         start = (edge, edge, int(self.rng.choice([1, 2, 3, 4, 8])))
         self._shape, self._last = start, "x"
         for index in range(int(self.rng.integers(1, 5))):
@@ -75,7 +87,19 @@ class Sample:
         shift = drop + 15 + self.rng.integers(0, 3, count)
         return Requantize(multiplier, shift, out, lo=low)
 
+    def _table(self, channels: int, acc_bits: int) -> Requantize | Thresholds:
+        """Scales, or in a design of few bits thresholds spread over a quarter of the range."""
+        if self._few is None:
+            return self._requantize(channels, acc_bits)
+        out = (BIPOLAR, TensorType(2, False), TensorType(4, True))[self._few.integers(3)]
+        rows = channels if self._few.random() < 0.7 else 1
+        half = 1 << max(1, acc_bits - 2)
+        values = self._few.integers(-half, half, (rows, (1 << out.bits) - 1))
+        return Thresholds(np.sort(values, axis=1), out)
+
     def _weights(self, *shape: int) -> Any:
+        if self._few is not None and self._weight_bits == 1:
+            return self._few.choice([-1, 1], shape)
         most = (1 << (self._weight_bits - 1)) - 1
         values = self.rng.normal(0, 0.35, shape) * most
         return np.clip(np.rint(values), -most, most).astype(np.int64)
@@ -93,6 +117,7 @@ class Sample:
         stride = int(self.rng.choice([1, 1, 2])) if kind == "conv" else size
         pad = size // 2 if kind == "conv" and self.rng.random() < 0.6 else 0
         common: Any = {"name": name, "inputs": (self._last,), "stride": (stride, stride)}
+        pad *= not self._type.bipolar
         common["padding"] = (pad,) * 4
         if kind == "conv":
             channels = self._convolution(common, size)
@@ -101,8 +126,8 @@ class Sample:
             self.protection[name] = Protection(control=self._control)
             node: Any = MaxPool(kernel=(size, size), **common)
             if kind == "avg":
-                table = self._requantize(1, self._bits + 2)
-                self._bits = table.out.bits
+                table = self._requantize(1, self._type.bits + 2)
+                self._type = table.out
                 node = AvgPool(kernel=(size, size), requantize=table, **common)
             self._nodes.append(node)
         edges = ((edge + 2 * pad - size) // stride + 1 for edge in (height, width))
@@ -116,12 +141,12 @@ class Sample:
         weight = self._weights(channels, size, size, inputs // groups)
         bias = self.rng.integers(-2000, 2000, channels)
         reach = int(np.abs(weight.reshape(channels, -1)).sum(axis=1).max())
-        table = self._requantize(channels, self._bits + reach.bit_length())
-        self._bits = table.out.bits
+        table = self._table(channels, self._type.bits + reach.bit_length())
+        self._type = table.out
         self._nodes.append(
             Conv2d(
                 weight=weight, bias=bias, groups=groups, requantize=table,
-                weight_bits=self._weight_bits, **common,
+                weight_bits=self._weight_bits, weight_bipolar=self._weight_bits == 1, **common,
             )
         )  # fmt: skip
         self._fold(name, channels // groups, weight[0].size)
@@ -136,9 +161,10 @@ class Sample:
         self._nodes.append(Flatten(name="flat", inputs=(self._last,)))
         self._nodes.append(
             Dense(
-                name="fc", inputs=("flat",), weight=weight, bias=bias, weight_bits=self._weight_bits
+                name="fc", inputs=("flat",), weight=weight, bias=bias,
+                weight_bits=self._weight_bits, weight_bipolar=self._weight_bits == 1,
             )
-        )
+        )  # fmt: skip
         self._fold("fc", outputs, inputs)
         self._guard("fc", outputs)
         self._last = "fc"
