@@ -31,6 +31,7 @@ from . import targets
 from .costs import blocks, ffs, luts, mapped
 from .costs.families import FAMILIES
 from .costs.fit import Equations, cross_validate, solve
+from .costs.layer import around, operand_lanes
 from .costs.sample import sample
 
 __all__ = ["main", "measure"]
@@ -151,18 +152,17 @@ def _equations(
     One for the whole design where the mapped cells do not say which layer they belong to.
     """
     family = FAMILIES[family_name]
-    lanes, exact, registers = {layer.name: layer.out_lanes for layer in layers}, 0.0, 0
+    exact, registers = 0.0, 0
     known = sum(part["luts"] for part in record["layers"].values())
     rows: list[tuple[Mapping[str, float], float, float]] = []
-    for index, layer in enumerate(layers):
-        source = lanes.get(layer.sources[0], layer.in_lanes)
+    for index, (layer, widths) in enumerate(zip(layers, operand_lanes(layers), strict=True)):
         placed = blocks.place(layer, family)
         held = sum(one.lutrams for one in placed)
         # Logic of the streams between layers is named after ports of the design: all share it.
         measured = record["layers"][layer.name]["luts"] + (record["luts"] - known) / len(layers)
         found = tuple(ffs.registers(layer))
-        rows.append((luts.features(layer, found, placed, source, family), held, measured))
-        registers += ffs.ff_bits(found) + ffs.ff_bits(ffs.converter(source, layer))
+        rows.append((luts.features(layer, found, placed, widths, family), held, measured))
+        registers += ffs.ff_bits(found) + ffs.ff_bits(around(layer, widths))
         registers += mapped.added(layer, placed, family, first=index == 0)
         exact += held
     if known < NAMED * record["luts"]:

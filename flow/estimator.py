@@ -15,7 +15,7 @@ from ..quant.ir import Graph, IntArray
 from . import targets
 from .costs import luts
 from .costs.families import FAMILIES, Blocks
-from .costs.layer import resources
+from .costs.layer import layer_resources
 from .design import Design, prepare
 from .folding import Goal
 from .plan import Plan
@@ -138,10 +138,9 @@ def estimate_command(
 def _cost(design: Design, target: Target) -> Cost:
     family, timing = FAMILIES.get(target.family.name), design.timing()
     model = luts.model(target.family.name) if family else None
-    found, lanes = [], {layer.name: layer.out_lanes for layer in design.layers}
-    for index, layer in enumerate(design.layers):
-        source = lanes.get(layer.sources[0], layer.in_lanes)
-        one = resources(layer, source, target.family.name, first=index == 0)
+    counted = layer_resources(design.layers, target.family.name)
+    found = []
+    for layer, one in zip(design.layers, counted, strict=True):
         counts = (one.luts, one.ffs, one.rtl_ffs, one.dsps, one.brams)
         end = timing.layers[layer.name][0]
         found.append(LayerCost(layer.name, layer.op, *counts, end, layer.cycles_per_frame))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...hw.config import LayerConfig, LinearConfig, PoolConfig
+from ...hw.config import LayerConfig, LinearConfig, PoolConfig, clog2
+from ...hw.join_config import JoinConfig
 from .families import Blocks, Ram
+from .joins import element, scales
 from .requantize import requantizers
-from .shapes import Shape
+from .shapes import Shape, const, multiply
 from .thresholds import threshold_units
 
 __all__ = ["Memory", "Placed", "Product", "dsps", "memories", "place", "products"]
@@ -21,7 +23,7 @@ STREAM_MARKS = 3
 class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
-    `role` is weight, window, fifo, column, checker or mark; `registered`: a register follows;
+    `role` is weight, window, fifo, skip, column, checker or mark; `registered`: a register follows;
     `resets`: that register takes another value than the word now and then; `style`: where the
     circuit wants it, "block", "logic" or "auto".
     """
@@ -73,6 +75,9 @@ class Product:
 
 def memories(layer: LayerConfig) -> Iterator[Memory]:
     """Every memory of a layer's circuit that Yosys may place in RAM cells."""
+    if isinstance(layer, JoinConfig):
+        yield from _join_memories(layer)
+        return
     window = layer.window
     width = window.word * (window.lane_bits + window.code_bits)
     resets = window.padded and window.pad_value != 0
@@ -92,6 +97,17 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
             yield Memory("column", search.entries, search.ranks[0].bits, 1, False, True)
 
 
+def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
+    for operand in layer.operands:
+        width = layer.out_lanes * operand.bits + STREAM_MARKS
+        yield Memory("skip", 1 << clog2(operand.depth), width, 1, True, True)
+    width = layer.out_lanes * layer.out_bits + STREAM_MARKS
+    yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
+    for unit in requantizers(layer):
+        for bits in unit.columns:
+            yield Memory("column", unit.entries, bits, 1, False, True)
+
+
 def _weights(layer: LinearConfig) -> Iterator[Memory]:
     if layer.constant_weights:
         return
@@ -101,7 +117,8 @@ def _weights(layer: LinearConfig) -> Iterator[Memory]:
     width = layer.weight_bits * simd
     yield Memory("weight", depth, width, lanes, False, True, style=style)
     if layer.modulus:
-        yield Memory("checker", depth, layer.modulus.bit_length() * simd, 1, False, True)
+        width = layer.modulus.bit_length() * layer.elements
+        yield Memory("checker", depth, width, 1, False, True)
         if steps > 1:  # where a group begins and ends
             yield Memory("mark", depth, 1, 2, False, True)
 
@@ -134,7 +151,12 @@ def products(layer: LayerConfig) -> Iterator[Product]:
         elif layer.multiplier == "dsp":
             weight: Shape = (layer.weight_bits, True)
             yield Product("lane", act, weight, layer.product_bits, lanes * layer.simd)
-    if isinstance(layer, LinearConfig | PoolConfig):
+    if isinstance(layer, JoinConfig):
+        for operand, scale in zip(layer.operands, scales(layer), strict=False):
+            if scale & (scale - 1):
+                a, b = element(operand), const(scale)
+                yield Product("rescale", a, b, multiply(a, b)[0], layer.out_lanes)
+    if isinstance(layer, LinearConfig | PoolConfig | JoinConfig):
         for unit in requantizers(layer):
             if unit.constant is not None and not unit.constant & (unit.constant - 1):
                 continue  # a shift
@@ -154,7 +176,7 @@ def _constant_products(layer: LinearConfig, act: Shape) -> Iterator[Product]:
     seen = set()
     for lane, row in enumerate(layer.weight.reshape(layer.pe, -1).tolist()):
         copies = 3 if lane in layer.replicated else 1
-        for i, value in enumerate(row):
+        for i, value in zip(layer.lane_elements(lane), row, strict=True):
             if value == 0 or (value > 0 and not value & (value - 1)):
                 continue
             if copies == 1 and (i, value) in seen:

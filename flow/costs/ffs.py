@@ -6,8 +6,7 @@ in manifest.json `sites.ff_bits`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import gcd
 
 from ...hw.config import (
@@ -21,7 +20,10 @@ from ...hw.config import (
     clog2,
     tree_levels,
 )
+from ...hw.join_config import JoinConfig
 from ...hw.shift_config import ShiftConfig
+from .joins import join_registers
+from .registers import ALARM_BITS, Register, ff_bits
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -34,35 +36,17 @@ MARKS = 6
 REDUCE_CYCLES = 3
 """Cycles from a step's issue to its element in a pool's or ArgMax's result."""
 
-ALARM_BITS = 2
-"""Bits that count the frames an alarm flags."""
-
 WINDOW_REGISTERS, SEQUENCER_REGISTERS, GATHER_REGISTERS = 11, 5, 3
 """Control registers beside ports, ranks and counts of groups; a checked one has a parity bit."""
 
 
-@dataclass(slots=True)  # thousands a second: freezing would double their time
-class Register:
-    """`count` registers of `bits` bits each."""
-
-    name: str
-    role: str
-    bits: int
-    count: int = 1
-
-    @property
-    def total(self) -> int:
-        """Bits of all of them."""
-        return self.bits * self.count
-
-
-def ff_bits(found: Iterable[Register]) -> int:
-    """Bits of registers."""
-    return sum(register.bits * register.count for register in found)
-
-
 def registers(layer: LayerConfig) -> Iterator[Register]:
     """Every register of a layer's circuit that something reads; no converters."""
+    if isinstance(layer, JoinConfig):
+        yield from join_registers(layer)
+        for unit in requantizers(layer):
+            yield from _requantizer(unit)
+        return
     if not layer.direct:
         yield from _window(layer.window)
     if layer.checked:
@@ -77,9 +61,9 @@ def registers(layer: LayerConfig) -> Iterator[Register]:
             yield from _argmax(layer)
 
 
-def converter(lanes: int, sink: LayerConfig) -> Iterator[Register]:
-    """Registers that join or split the words of a stream of `lanes` for the layer behind it."""
-    word = sink.window.word
+def converter(lanes: int, sink: LayerConfig, port: int = 0) -> Iterator[Register]:
+    """Registers that join or split the words of a stream of `lanes` for an operand of a layer."""
+    word = sink.in_lanes
     wide = lanes * word // gcd(lanes, word)
     gather, split = wide // lanes, wide // word
     if sink.checked:
@@ -88,8 +72,7 @@ def converter(lanes: int, sink: LayerConfig) -> Iterator[Register]:
     if gather > 1:
         yield Register("count", "control", clog2(gather))
         yield Register("marks", "control", 2)
-        bits = lanes * (sink.window.lane_bits + sink.window.code_bits)
-        yield Register("held", "fifo", bits * (gather - 1))
+        yield Register("held", "fifo", lanes * sink.operand_bits[port] * (gather - 1))
     if split > 1:
         yield Register("index", "control", clog2(split))
 
@@ -225,18 +208,18 @@ def _checksum(layer: LinearConfig) -> Iterator[Register]:
     assert layer.modulus is not None
     r = layer.modulus.bit_length()
     passes, _, steps, simd = layer.weight.shape
-    words = passes * steps
+    words, elements, adds = passes * steps, layer.elements, layer.checksum_adds
     biased = passes > 1 and len({int(b) % layer.modulus for b in layer.bias.sum(axis=1)}) > 1
-    row = layer.weight.sum(axis=1).reshape(words, simd) % layer.modulus
-    read = simd if words > 1 else int((row != 0).sum())  # a constant 0 reads no element
-    ranks, sums, terms = tree_levels(simd), 0, simd
-    while terms > 1:
-        terms = -(-terms // ADDS_PER_RANK)
+    row = layer.checksum_rows % layer.modulus
+    read = elements if words > 1 else int((row != 0).sum())  # a constant 0 reads no element
+    ranks, sums, terms = tree_levels(simd), 0, elements
+    for _ in range(ranks):
+        terms = -(-terms // adds)
         sums += terms
     if words > 1:
         yield Register("rows", "checker", clog2(words), 3)
-        yield Register("weights", "checker", r * simd)
-    yield Register("residue", "checker", r, read + simd + sums)
+        yield Register("weights", "checker", r * elements)
+    yield Register("residue", "checker", r, read + elements + sums)
     yield Register("marks", "checker", 1 + (3 + biased) * (3 + ranks))
     if biased:
         yield Register("count", "checker", clog2(passes))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...hw.config import LayerConfig
+from ...hw.config import INPUT, LayerConfig, inlet
 from . import blocks, ffs, luts, mapped
 from .families import FAMILIES, Blocks
+from .joins import fork_registers
+from .registers import Register
 
-__all__ = ["Resources", "resources"]
+__all__ = ["Resources", "around", "layer_resources", "operand_lanes", "resources"]
+
+Fork = tuple[int, bool]
+"""Readers of a fork, and whether its control is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +33,55 @@ class Resources:
     brams: float | None
 
 
-def resources(layer: LayerConfig, lanes: int, family: str, *, first: bool = False) -> Resources:
-    """Resources of a layer with the converter before it, whose source has `lanes`.
+def resources(
+    layer: LayerConfig,
+    lanes: tuple[int, ...],
+    family: str,
+    *,
+    forks: tuple[Fork, ...] = (),
+    first: bool = False,
+) -> Resources:
+    """Resources of a layer with the converters before it; its operands' streams have `lanes`.
 
-    `first`: nothing flags frames before it. Layers compare by identity, and `configure_layer` hands
-    out one for equal foldings.
+    `forks` are those that belong to it; `first`: nothing flags frames before it.
+    Layers compare by identity, and `configure_layer` hands out one for equal foldings.
     """
-    return _resources(layer, lanes, FAMILIES.get(family), luts.model(family), first=first)
+    model = luts.model(family)
+    return _resources(layer, lanes, FAMILIES.get(family), model, forks=forks, first=first)
+
+
+def layer_resources(layers: Sequence[LayerConfig], family: str) -> list[Resources]:
+    """Resources of a design's layers, forks and converters among them; as `resources`."""
+    readers = Counter(source for layer in layers for source in layer.sources)
+    found = []
+    for index, (layer, lanes) in enumerate(zip(layers, operand_lanes(layers), strict=True)):
+        forks = [(readers[layer.name], layer.checked)]
+        if index == 0:
+            forks.append((readers[INPUT], False))
+        behind = tuple(fork for fork in forks if fork[0] > 1)
+        found.append(resources(layer, lanes, family, forks=behind, first=index == 0))
+    return found
+
+
+def operand_lanes(layers: Sequence[LayerConfig]) -> list[tuple[int, ...]]:
+    """For each layer the lanes of the streams that its operands come from."""
+    lanes = {layer.name: layer.out_lanes for layer in layers}
+    lanes[INPUT], _ = inlet(tuple(layers))
+    return [tuple(lanes[source] for source in layer.sources) for layer in layers]
 
 
 @functools.lru_cache(maxsize=8192)
 def _resources(
-    layer: LayerConfig, lanes: int, family: Blocks | None, model: luts.Model | None, *, first: bool
+    layer: LayerConfig,
+    lanes: tuple[int, ...],
+    family: Blocks | None,
+    model: luts.Model | None,
+    *,
+    forks: tuple[Fork, ...],
+    first: bool,
 ) -> Resources:
     held = tuple(ffs.registers(layer))
-    rtl = ffs.ff_bits(held) + ffs.ff_bits(ffs.converter(lanes, layer))
+    rtl = ffs.ff_bits(held) + ffs.ff_bits(around(layer, lanes, forks))
     if family is None:
         return Resources(None, None, rtl, None, None)
     placed = blocks.place(layer, family)
@@ -51,6 +92,16 @@ def _resources(
     flip_flops = rtl + mapped.added(layer, placed, family, first=first)
     dsps = blocks.dsps(blocks.products(layer), family)
     return Resources(price, flip_flops, rtl, dsps, _whole(sum(one.brams for one in placed)))
+
+
+def around(
+    layer: LayerConfig, lanes: tuple[int, ...], forks: tuple[Fork, ...] = ()
+) -> Iterator[Register]:
+    """Registers of the converters before a layer and of the forks behind it."""
+    for port, width in enumerate(lanes):
+        yield from ffs.converter(width, layer, port)
+    for readers, checked in forks:
+        yield from fork_registers(readers, checked=checked)
 
 
 def _whole(value: float) -> float:

@@ -24,13 +24,14 @@ from ...hw.config import (
     PoolConfig,
     clog2,
 )
+from ...hw.join_config import AddConfig, JoinConfig
 from ...hw.shift_config import ShiftConfig
 from .blocks import Placed, products
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import FAMILIES, Blocks
 from .ffs import Register
 from .mapped import distinct_weights
-from .packing import in_blocks, packed_sums, scaled_in_blocks
+from .packing import in_blocks, packed_sums, scaled_in_blocks, taken
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -74,18 +75,25 @@ def features(
     layer: LayerConfig,
     held: Sequence[Register],
     placed: Sequence[Placed],
-    lanes: int,
+    lanes: Sequence[int],
     family: Blocks,
 ) -> dict[str, float]:
-    """Amounts of logic in a layer and in the converters before it, whose source has `lanes`.
+    """Amounts of logic in a layer and in the converters before it.
+
+    `lanes` are those of the operands' streams.
 
     `held` are the layer's registers, `placed` its memories.
     """
     found: dict[str, float] = {"layer": 1.0}
+    _add(found, _control(layer, held))
+    for port, width in enumerate(lanes):
+        _add(found, _converter(layer, width, port))
+    match layer:
+        case JoinConfig():
+            _add(found, _join(layer, placed, family))
+            return found
     if not layer.direct:
         _add(found, _window(layer, placed, family))
-    _add(found, _converter(layer, lanes))
-    _add(found, _control(layer, held))
     match layer:
         case ShiftConfig():
             found["shift_add_bits"] = layer.graph.adder_bits + sum(layer.widths)
@@ -127,6 +135,11 @@ def _window(
         yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1], inputs)
         for size, bits in zip(window.out_size, window.place_bits, strict=True):
             yield "inside_rom", rom_luts(size, bits, inputs)
+    yield from _stores(placed, family)
+
+
+def _stores(placed: Sequence[Placed], family: Blocks) -> Iterable[tuple[str, float]]:
+    """Buffers and FIFOs: words out of flip-flops, multiplexers between cells, bypasses."""
     for one in placed:
         memory = one.memory
         if not memory.written:
@@ -135,12 +148,25 @@ def _window(
             yield "memory_bits", memory.depth * memory.width * memory.count
         elif one.rows > 1:
             yield "memory_mux", (one.rows - 1) * (memory.width + 1) * memory.count
-        if memory.role == "window" and one.brams and not family.reads_old:
-            yield "bypass_bits", memory.count * (memory.width + address)
+        if memory.role in ("window", "skip") and one.brams and not family.reads_old:
+            yield "bypass_bits", memory.count * (memory.width + clog2(memory.depth))
 
 
-def _converter(layer: LayerConfig, lanes: int) -> Iterable[tuple[str, float]]:
-    word, bits = layer.window.word, layer.window.lane_bits
+def _join(
+    layer: JoinConfig, placed: Sequence[Placed], family: Blocks
+) -> Iterable[tuple[str, float]]:
+    yield from _stores(placed, family)
+    yield "padding_bits", layer.out_lanes * layer.out_bits * (len(layer.operands) - 1)
+    if isinstance(layer, AddConfig):
+        yield "sum_bits", 2 * layer.out_lanes * layer.acc_bits
+    for product in products(layer):
+        if product.role == "rescale" and not taken(product.a, product.b, product.bits, family):
+            yield "scale_rows", product.count * product.a[0] * (product.b[0] - 1)
+    yield from _requantizers(requantizers(layer), family)
+
+
+def _converter(layer: LayerConfig, lanes: int, port: int) -> Iterable[tuple[str, float]]:
+    word, bits = layer.in_lanes, layer.operand_bits[port]
     wide = lanes * word // gcd(lanes, word)
     if wide > lanes:
         yield "converter", 1
@@ -211,14 +237,14 @@ def _checksum(
 ) -> Iterable[tuple[str, float]]:
     assert layer.modulus is not None
     r = layer.modulus.bit_length()
-    passes, _, steps, simd = layer.weight.shape
-    row = layer.weight.sum(axis=1).reshape(-1, simd) % layer.modulus
+    passes, _, steps, _ = layer.weight.shape
+    row, elements = layer.checksum_rows % layer.modulus, layer.elements
     columns = bits_of(row, r)
     act = r if layer.act_signed else min(r, layer.act_bits)
     yield "checksum", r
-    yield "residue_bits", simd * max(0, layer.act_bits - r * (not layer.act_signed))
+    yield "residue_bits", elements * max(0, layer.act_bits - r * (not layer.act_signed))
     yield "drained_bits", layer.out_lanes * layer.acc_bits
-    yield "residue_sums", (simd + layer.out_lanes + 2) * r
+    yield "residue_sums", (elements + layer.out_lanes + 2) * r
     yield "residue_products", act * int(changing(columns).sum())
     if not any(one.brams for one in placed if one.memory.role == "checker"):
         yield "weight_rom", rom_luts(passes * steps, distinct(columns), inputs)

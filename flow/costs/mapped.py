@@ -22,6 +22,7 @@ from ...hw.config import (
     clog2,
     multiplies_by_one,
 )
+from ...hw.join_config import JoinConfig
 from ...quant.ir import IntArray, Requantize
 from .blocks import Placed
 from .columns import bits_of, distinct
@@ -40,7 +41,10 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
 
     `first`: nothing flags frames before this layer.
     """
-    total = _memories(placed, family) + (0 if layer.direct else _window(layer))
+    total = _memories(placed, family)
+    if isinstance(layer, JoinConfig):
+        return total + _requantizers(requantizers(layer), placed) - packed_registers(layer, family)
+    total += 0 if layer.direct else _window(layer)
     if first:
         total -= _unflagged(layer)
     if isinstance(layer, LinearConfig):
@@ -70,9 +74,9 @@ def _memories(placed: Sequence[Placed], family: Blocks) -> int:
         memory = one.memory
         if memory.written and one.ram is None:
             total += memory.depth * memory.width * memory.count
-        elif memory.role == "window" and one.brams and family.reads_old:
+        elif memory.role in ("window", "skip") and one.brams and family.reads_old:
             total -= memory.width * memory.count  # the block's own output register
-        elif memory.role == "window" and one.brams:
+        elif memory.role in ("window", "skip") and one.brams:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
             total += (1 - memory.width) * memory.count
@@ -152,12 +156,12 @@ def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> int:
     if not layer.modulus:
         return 0
     total, r = -(layer.lane_cycles - 1), layer.modulus.bit_length()
-    passes, _, steps, simd = layer.weight.shape
-    row = layer.weight.sum(axis=1).reshape(-1, simd) % layer.modulus
+    passes, _, steps, _ = layer.weight.shape
+    row = layer.checksum_rows % layer.modulus
     if not layer.act_signed:
-        total -= max(0, r - layer.act_bits) * simd
+        total -= max(0, r - layer.act_bits) * layer.elements
     if passes * steps > 1 and not any(one.brams for one in placed if one.memory.role == "checker"):
-        total += distinct(bits_of(row, r)) - r * simd
+        total += distinct(bits_of(row, r)) - r * layer.elements
     return total
 
 
@@ -199,7 +203,8 @@ def _unrolled(layer: LinearConfig) -> int:
         widths = [min(bits, layer.product_bits) for bits in terms]
         sums = tree_sums(terms, layer.acc_bits, ADDS_PER_RANK)
         total += copies * (sum(sums) - sum(whole) - layer.product_bits * layer.simd)
-        for i, (value, width) in enumerate(zip(row, widths, strict=True)):
+        places = layer.lane_elements(lane)
+        for i, value, width in zip(places, row, widths, strict=True):
             if value and (copies > 1 or (i, value) not in seen):
                 total += copies * (width - (value & -value).bit_length() + 1)
             if copies == 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ...hw.config import ADDS_PER_RANK, LayerConfig, LinearConfig, PoolConfig
+from ...hw.join_config import JoinConfig
 from .blocks import products
 from .families import Blocks
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import Shape, tree_sums
 
-__all__ = ["in_blocks", "packed_registers", "packed_sums", "scaled_in_blocks"]
+__all__ = ["in_blocks", "packed_registers", "packed_sums", "scaled_in_blocks", "taken"]
 
 
 def packed_registers(layer: LayerConfig, family: Blocks) -> int:
@@ -25,7 +26,7 @@ def packed_registers(layer: LayerConfig, family: Blocks) -> int:
             total += lanes * sum(sums[: -(-layer.simd // ADDS_PER_RANK)])
         elif family.dsp.packing == "sums":  # a replica reloads what was voted
             total += (layer.pe - len(layer.replicated)) * layer.acc_bits
-    if isinstance(layer, LinearConfig | PoolConfig):
+    if isinstance(layer, LinearConfig | PoolConfig | JoinConfig):
         units = requantizers(layer)
         total += sum(_products(unit, family) for unit in units)
         if family.dsp.packing == "sums" and units and scaled_in_blocks(units[0], family):
@@ -47,10 +48,11 @@ def term_bits(layer: LinearConfig) -> int:
 def in_blocks(layer: LinearConfig, family: Blocks) -> bool:
     """Whether the lanes' products are made by multiplier blocks."""
     lanes = [product for product in products(layer) if product.role == "lane"]
-    return bool(lanes) and all(_taken(p.a, p.b, p.bits, family) for p in lanes)
+    return bool(lanes) and all(taken(p.a, p.b, p.bits, family) for p in lanes)
 
 
-def _taken(a: Shape, b: Shape, bits: int, family: Blocks) -> bool:
+def taken(a: Shape, b: Shape, bits: int, family: Blocks) -> bool:
+    """Whether a product of operands goes to a block."""
     return family.dsp is not None and family.dsp.blocks(a, b, bits) > 0
 
 
@@ -66,4 +68,4 @@ def _products(unit: Requantizer, family: Blocks) -> int:
 def scaled_in_blocks(unit: Requantizer, family: Blocks) -> bool:
     """Whether each product of a requantiser is one block."""
     factors = zip(unit.factors, unit.products, strict=True)
-    return bool(unit.factors) and all(_taken(a, b, bits, family) for (a, b), bits in factors)
+    return bool(unit.factors) and all(taken(a, b, bits, family) for (a, b), bits in factors)

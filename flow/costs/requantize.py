@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hw.config import LinearConfig, PoolConfig, multiplies_by_one
+from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig
 from ...hw.shift_config import ShiftConfig
 from ...quant.ir import IntArray, Requantize
 from .columns import bits_of, distinct
@@ -49,12 +50,34 @@ class Requantizer:
         return len(self.tables[0]) if self.tables else 0
 
 
-def requantizers(layer: LinearConfig | PoolConfig) -> tuple[Requantizer, ...]:
-    """One for each output lane; none where nothing, thresholds or a clamp do it."""
+def requantizers(layer: LinearConfig | PoolConfig | JoinConfig) -> tuple[Requantizer, ...]:
+    """One for each output lane; none where nothing, thresholds or a clamp do it.
+
+    A Concat has one for each lane of each operand that it rescales.
+    """
+    match layer:
+        case AddConfig():
+            return _units(layer.requantize, (0,), layer.out_lanes, layer.acc_bits)
+        case ConcatConfig():
+            return _concat(layer)
+        case JoinConfig():
+            return ()
     clamps = isinstance(layer, ShiftConfig) and layer.clamps
     if clamps or not isinstance(layer.requantize, Requantize):
         return ()
     return _units(layer.requantize, tuple(layer.channels(0)), layer.out_lanes, layer.acc_bits)
+
+
+def _concat(layer: ConcatConfig) -> tuple[Requantizer, ...]:
+    found: list[Requantizer] = []
+    for k, (operand, kind) in enumerate(zip(layer.operands, layer.requantize, strict=True)):
+        if kind is not None:
+            words = range(layer.bounds[k + 1] - layer.bounds[k])
+            table = tuple(word * layer.out_lanes for word in words)
+            value = (2, True) if operand.bipolar else (operand.bits, operand.signed)
+            bits = add(value, const(operand.zero_point))[0]
+            found += _units(kind, table, layer.out_lanes, bits)
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -81,7 +81,7 @@ class Solver:
         """LUTs, flip-flops, DSP and memory blocks of a choice, without converters."""
         found = self._costs.get(choice)
         if found is None:
-            counted = resources(choice.layer, choice.layer.in_lanes, self.target.family.name)
+            counted = resources(choice.layer, (), self.target.family.name)
             counts = [getattr(counted, key) for key in RESOURCES]
             if None in counts:
                 raise InputError(

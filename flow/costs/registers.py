@@ -1,0 +1,31 @@
+"""Registers as the cost model counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["ALARM_BITS", "Register", "ff_bits"]
+
+ALARM_BITS = 2
+"""Bits that count the frames an alarm flags."""
+
+
+@dataclass(slots=True)  # thousands a second: freezing would double their time
+class Register:
+    """`count` registers of `bits` bits each."""
+
+    name: str
+    role: str
+    bits: int
+    count: int = 1
+
+    @property
+    def total(self) -> int:
+        """Bits of all of them."""
+        return self.bits * self.count
+
+
+def ff_bits(found: Iterable[Register]) -> int:
+    """Bits of registers."""
+    return sum(register.bits * register.count for register in found)
