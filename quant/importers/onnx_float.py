@@ -28,6 +28,7 @@ from .onnx_shapes import (
     pad_value,
     pad_widths,
     per_channel,
+    slice_strides,
     whole,
 )
 from .onnx_walk import Value, Walker
@@ -267,6 +268,17 @@ def _pad(walker: _FloatWalker, node: OnnxNode) -> Real:
     return walker.emit(fg.Pad, node, value, shape, padding=padding, channels=channels)
 
 
+def _slice(walker: _FloatWalker, node: OnnxNode) -> Real:
+    """A strided slice is a pool over a window of one."""
+    value = walker.tensor(node)
+    strides = slice_strides(walker, node, value)
+    if strides == (1, 1):
+        return value
+    rows, columns = (-(-n // s) for n, s in zip(value.shape[1:], strides, strict=True))
+    fields = {"kernel": (1, 1), "stride": strides, "padding": (0, 0, 0, 0)}
+    return walker.emit(fg.MaxPool, node, value, (value.shape[0], rows, columns), **fields)
+
+
 def _softmax(walker: _FloatWalker, node: OnnxNode) -> Real:
     walker.notes.append(
         f"{label(node)}: left out; the output holds the logits in front of it, in the same order"
@@ -306,6 +318,7 @@ _FloatWalker.handlers = {
         "Pad": _pad,
         "ReduceMean": _reduce_mean,
         "Relu": _relu,
+        "Slice": _slice,
         "Softmax": _softmax,
         "Sub": _arithmetic,
     }.items()

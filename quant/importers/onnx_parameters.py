@@ -95,7 +95,7 @@ def stored_weight(walker: QuantisedWalker, node: OnnxNode, index: int, axis: int
 def _quantize(walker: QuantisedWalker, node: OnnxNode) -> Seen | None:
     """QuantizeLinear: the layer in front of it gets its type."""
     _check_blocks(node)
-    if node.inputs[0] in walker.constants:
+    if node.inputs[0] in walker.constants or node.inputs[0] in walker.weights:
         _quantize_constant(walker, node)
         return None
     value: Seen = walker.operand(node)
@@ -112,7 +112,7 @@ def _quantize(walker: QuantisedWalker, node: OnnxNode) -> Seen | None:
 
 def _quantize_constant(walker: QuantisedWalker, node: OnnxNode) -> None:
     """A weight that is quantised in the file, rounded as ONNX does: half to even."""
-    real = walker.reals(node, 0, "constant").astype(np.float32)
+    real = real_constant(walker, node, 0, "constant").astype(np.float32)
     scale = _scale(walker, node, 1).astype(np.float32)
     zero = np.zeros(1, dtype=np.uint8)
     if walker.has(node, 2):

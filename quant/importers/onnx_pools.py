@@ -12,11 +12,11 @@ import numpy as np
 
 from .. import ir
 from .onnx_file import OnnxNode
-from .onnx_layout import fail, label, option, window
+from .onnx_layout import Window, fail, label, option, window
 from .onnx_parameters import real_constant
 from .onnx_quantised import QuantisedWalker, Seen
 from .onnx_real import mean
-from .onnx_shapes import mean_axes, pad_value, pad_widths, whole
+from .onnx_shapes import mean_axes, pad_value, pad_widths, slice_strides, whole
 
 __all__ = ["POOLS", "drop_softmax", "global_mean", "reduced_mean"]
 
@@ -30,6 +30,10 @@ def _max_pool(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     if value.final:
         fail(node, "stands behind a Softmax or ArgMax, which must be the last layer")
 
+    return _maximum(walker, node, value, found)
+
+
+def _maximum(walker: QuantisedWalker, node: OnnxNode, value: Seen, found: Window) -> Seen:
     def step(source: str) -> str:
         return walker.emit(
             node.name,
@@ -42,7 +46,20 @@ def _max_pool(walker: QuantisedWalker, node: OnnxNode) -> Seen:
             ),
         )
 
-    return dataclasses.replace(walker.follow(value, step), shape=(image[0], *found.result))
+    shape = (value.channels, *found.result)
+    return dataclasses.replace(walker.follow(value, step), shape=shape, alone=False)
+
+
+def _slice(walker: QuantisedWalker, node: OnnxNode) -> Seen:
+    """A strided slice is a pool over a window of one."""
+    value: Seen = walker.operand(node)
+    strides = slice_strides(walker, node, value)
+    if value.final:
+        fail(node, "stands behind a Softmax or ArgMax, which must be the last layer")
+    if strides == (1, 1):
+        return value
+    one = Window((1, 1), strides, (0, 0, 0, 0), (1, 1), (0, 0), (value.shape[1], value.shape[2]))
+    return _maximum(walker, node, value, one)
 
 
 def _avg_pool(walker: QuantisedWalker, node: OnnxNode) -> Seen:
@@ -84,15 +101,17 @@ def _reduce_mean(walker: QuantisedWalker, node: OnnxNode) -> Seen:
 def _pad(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     """Constant padding with zero (in integers: the zero point)."""
     value: Seen = walker.operand(node)
-    if value.final or value.pending is not None:
-        fail(node, "its operand is not quantised (missing scales); put a QuantizeLinear before it")
-    assert value.kind is not None
+    if value.final or (value.kind is None and not value.real):
+        fail(node, "its operand has no scale or is the network's end; quantise it before")
+    if value.pending is not None and not value.pending.lo <= 0 <= value.pending.hi:
+        fail(node, "pads with zero what was clipped to a range without zero")
+    zero = 0 if value.kind is None or value.real else value.kind.zero_point
     shape, padding, planes = pad_widths(walker, node, value)
     mode = option(node, "mode", "constant")
     fill = option(node, "value", 0.0)
     if walker.has(node, 2):
         fill = float(real_constant(walker, node, 2, "value").reshape(-1)[0])
-    pad_value(node, mode, fill, 0.0 if value.real else value.kind.zero_point)
+    pad_value(node, mode, fill, zero)
 
     def step(source: str) -> str:
         return walker.emit(
@@ -102,7 +121,8 @@ def _pad(walker: QuantisedWalker, node: OnnxNode) -> Seen:
 
     if shape == value.shape:
         return value
-    return dataclasses.replace(walker.follow(value, step), shape=shape, alone=False)
+    made = walker.follow(value, step)
+    return dataclasses.replace(made, shape=shape, alone=False, padded=True)
 
 
 def drop_softmax(walker: QuantisedWalker, node: OnnxNode, value: Seen) -> Seen:
@@ -142,5 +162,6 @@ POOLS = {
     "MaxPool": _max_pool,
     "Pad": _pad,
     "ReduceMean": _reduce_mean,
+    "Slice": _slice,
     "Softmax": _softmax,
 }

@@ -38,7 +38,8 @@ class Seen(Value):
 
     `kind` is its type, None while `pending`; `real` tells whether ONNX sees real numbers. `steps`
     follow the pending layer: each makes a node that reads the name given and returns its own.
-    `final`: only the output may follow (a softmax was dropped, or it is an index).
+    `final`: only the output may follow (a softmax was dropped, or it is an index). `padded`: a
+    step puts zeros around it.
     """
 
     kind: ir.TensorType | None = None
@@ -46,6 +47,7 @@ class Seen(Value):
     pending: Pending | None = None
     steps: tuple[Step, ...] = ()
     final: bool = False
+    padded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +172,20 @@ class QuantisedWalker(Walker):
     def _first(self, pending: Pending, kind: ir.TensorType) -> str:
         if isinstance(pending, Source):
             self._set_input(kind)
-            return self.graph.input_name
+            if not pending.clamped:
+                return self.graph.input_name
+            pending = self._clamped_input(pending, kind)
         name = self.emit(pending.path, lambda name: pending.finish(name, kind))
         self.producers[name] = (pending, kind)
         return name
+
+    def _clamped_input(self, pending: Pending, kind: ir.TensorType) -> Pending:
+        """A layer that only clamps the input."""
+        fields: dict[str, Any] = {"inputs": (self.graph.input_name,), "kinds": (kind,)}
+        fields |= {"path": f"{pending.path}.clamp", "lo": pending.lo, "hi": pending.hi}
+        if len(self.graph.input_shape) == 2:
+            return Join(**fields)
+        return Mean(**fields, window=ONE, include=False)
 
     def _set_input(self, kind: ir.TensorType) -> None:
         dtype = self.graph.input_dtype
@@ -256,6 +268,7 @@ class QuantisedWalker(Walker):
     def pend(self, value: Seen, pending: Pending, shape: tuple[int, ...], **changes: Any) -> Seen:
         """The result of a pending layer that read `value`."""
         fresh = {"name": "", "kind": None, "real": True, "steps": (), "alone": True}
+        fresh["padded"] = False
         return dataclasses.replace(value, pending=pending, shape=shape, **{**fresh, **changes})
 
     def rescaled(self, node: OnnxNode, value: Seen) -> Seen:

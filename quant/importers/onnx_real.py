@@ -207,9 +207,11 @@ def _clamp(walker: QuantisedWalker, node: OnnxNode, lo: float, hi: float) -> See
     if value.pending is None:
         value = walker.rescaled(node, value)
     assert value.pending is not None
-    return walker.pend(
-        value, value.pending.clamp(lo, hi), value.shape, steps=value.steps, alone=value.alone
-    )
+    if value.padded and value.steps and not lo <= 0 <= hi:
+        fail(node, "clips padding of zeros to a range without zero; put a QuantizeLinear between")
+    clamped = value.pending.clamp(lo, hi)
+    kept = {"steps": value.steps, "alone": value.alone, "padded": value.padded}
+    return walker.pend(value, clamped, value.shape, **kept)
 
 
 def _relu(walker: QuantisedWalker, node: OnnxNode) -> Seen:

@@ -23,6 +23,7 @@ __all__ = [
     "pad_value",
     "pad_widths",
     "per_channel",
+    "slice_strides",
     "whole",
 ]
 
@@ -132,6 +133,31 @@ def pad_widths(
     shape = tuple(n + a + b for n, (a, b) in zip(value.shape, widths[1:], strict=True))
     planes, rows, columns = (widths[3], *widths[1:3]) if value.last else widths[1:]
     return shape, (rows[0], columns[0], rows[1], columns[1]), planes
+
+
+def slice_strides(walker: Walker, node: OnnxNode, value: Value) -> tuple[int, int]:
+    """Rows and columns that a Slice x[:, :, ::n, ::m] steps by; other slices are refused."""
+    walker.planes(node, value)
+    names = ("starts", "ends", "axes", "steps")
+    parts: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if walker.has(node, index + 1):
+            parts[name] = [int(v) for v in walker.constant(node, index + 1, name).reshape(-1)]
+        elif name in node.attributes:
+            parts[name] = list(option(node, name, (0,)))
+    starts, ends = parts.get("starts", []), parts.get("ends", [])
+    axes = parts.get("axes", list(range(len(starts))))
+    steps = parts.get("steps", [1] * len(starts))
+    strides = [1, 1, 1, 1]
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        fail(node, "its starts, ends, axes and steps differ in number; export the model again")
+    sizes = (walker.batch, *value.shape)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        whole_axis = -4 <= axis < 4 and start == 0 and end >= sizes[axis]
+        if not whole_axis or not 1 <= step <= 1 << 16 or (step > 1 and axis % 4 < 2):
+            fail(node, "only slices x[:, :, ::n, ::n] are supported, whole and from 0")
+        strides[axis] = step
+    return strides[2], strides[3]
 
 
 def pad_value(node: OnnxNode, mode: Any, fill: float, zero: float) -> None:

@@ -5,7 +5,6 @@ import functools
 import numpy as np
 import pytest
 
-from tercet.quant import ir
 from tercet.quant.errors import InputError
 from tercet.quant.importers.onnx_model import load_onnx
 
@@ -175,66 +174,6 @@ def test_concat(models, agree, scales):
     assert free == [scale == 0.0213 for scale in scales]
 
 
-POOLS = [
-    ("MaxPool", {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 1, 0, 1]}),
-    ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
-    ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
-    ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
-    ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}),
-    ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4}),
-    ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
-    ("GlobalAveragePool", {}),
-    ("GlobalMaxPool", {}),
-    ("ReduceMean", {"axes": [2, 3], "keepdims": 1}),
-    ("ReduceMean", {"axes": [-1, -2], "keepdims": 0}),
-]
-
-
-@pytest.mark.parametrize(("op", "options"), POOLS, ids=str)
-@pytest.mark.parametrize("zero", [0, 77])
-def test_pools(models, agree, op, options, zero):
-    m = models.Maker([1, 3, 7, 5])
-    y = m.node(op, m.qdq("x", 0.02, zero), **options)
-    keeps = "Max" in op
-    graph = agree(m, m.qdq(y, 0.02 if keeps else 0.013, zero if keeps else 11), share=0.01)
-
-    mean = "GlobalAvgPool" if options.get("keepdims") == 0 else "AvgPool"
-    assert models.kinds(graph) == ["MaxPool" if keeps else mean]
-
-
-def test_global_pool_and_flatten_become_one_node(models, agree):
-    m = models.Maker([1, 3, 4, 4])
-    y = m.qdq(m.node("GlobalAveragePool", m.qdq("x", 0.02)), 0.013)
-    y = m.node("Gemm", m.node("Flatten", y), m.weight((4, 3)), transB=1)
-    graph = agree(m, m.qdq(y, 0.02, 128))
-
-    assert models.kinds(graph) == ["GlobalAvgPool", "Dense"]
-
-
-def test_classifier_as_convolution_of_a_vector(models, agree):
-    """A 1x1 convolution behind a mean whose axes a Reshape took and an Unsqueeze gave back."""
-    m = models.Maker([1, 3, 4, 4])
-    y = m.qdq(m.node("ReduceMean", m.qdq("x", 0.02), axes=[2, 3], keepdims=0), 0.013)
-    y = m.node("Unsqueeze", y, m.constant([2, 3], np.int64))
-    y = m.node("Conv", y, m.weight((5, 3, 1, 1)))
-    y = m.node("Squeeze", m.qdq(y, 0.02, 128), m.constant([2, 3], np.int64))
-    graph = agree(m, m.qdq(y, 0.02, 128))
-
-    assert models.kinds(graph) == ["GlobalAvgPool", "Dense"]
-
-
-@pytest.mark.parametrize("channels", [0, 2])
-def test_pad(models, agree, channels):
-    m = models.Maker([1, 2, 4, 4])
-    pads = m.constant([0, 0, 1, 0, 0, channels, 1, 2], np.int64)
-    y = m.qdq(m.node("Pad", m.qdq("x", 0.02, 55), pads), 0.02, 55)
-    y = m.node("Conv", y, m.weight((3, 2 + channels, 3, 3)))
-    graph = agree(m, m.qdq(y, 0.05, 128))
-
-    assert models.kinds(graph) == (["Pad", "Conv2d"] if channels else ["Conv2d"])
-    assert graph.nodes[-1].padding == ((0, 0, 0, 0) if channels else (1, 0, 1, 2))
-
-
 def test_batch_norm_behind_a_convolution_is_folded(models, agree):
     m = models.Maker([1, 2, 5, 5])
     tables = [[1.5, -0.5, 0.2], [0.1, 0.2, -0.3], [0.5, -1.0, 0.25], [1.0, 2.0, 0.5]]
@@ -288,32 +227,6 @@ def test_raw_output_gets_one_weight_scale(models, tmp_path):
     assert "rounded again to one scale" in model.notes[0]
 
 
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax_at_the_end_is_left_out(models, tmp_path, op):
-    m, y = models.small_qdq()
-    z = m.qdq(m.node(op, y, axis=1), 1 / 255)
-    model = load_onnx(m.save(tmp_path / "m.onnx", z))
-
-    assert type(model.graph.node(model.graph.output)) is ir.Dense
-    assert model.graph.node(model.graph.output).requantize.out.zero_point == 120
-    assert "left out" in model.notes[0]
-
-
-def test_layer_behind_a_softmax_is_refused(models, tmp_path):
-    m, y = models.small_qdq()
-    z = m.node("Gemm", m.qdq(m.node("Softmax", y), 1 / 255), m.weight((3, 3)))
-
-    with pytest.raises(InputError, match=r"Gemm_.*Softmax.*must be the last"):
-        load_onnx(m.save(tmp_path / "m.onnx", z))
-
-
-def test_argmax(models, tmp_path):
-    m, y = models.small_qdq()
-    model = load_onnx(m.save(tmp_path / "m.onnx", m.node("ArgMax", y, axis=1)))
-
-    assert models.kinds(model.graph)[-1] == "ArgMax"
-
-
 @pytest.mark.parametrize("opset", [13, 17, 18, 21, 23, 25])
 def test_opsets(models, agree, opset):
     """Axes of ReduceMean and Squeeze became operands, QuantizeLinear got attributes."""
@@ -329,3 +242,44 @@ def test_opsets(models, agree, opset):
     graph = agree(m, m.qdq(m.node("Gemm", y, m.weight((4, 3))), 0.3, 120))
 
     assert models.kinds(graph) == ["Conv2d", "MaxPool", "GlobalAvgPool", "Dense"]
+
+
+@pytest.mark.parametrize("shape", [[1, 2, 4, 4], [1, 6]])
+def test_clip_of_the_input_is_a_layer(models, agree, shape):
+    m = models.Maker(shape)
+    graph = agree(m, m.qdq(m.node("Relu", "x"), 0.02, 55))
+
+    assert models.kinds(graph) == ["AvgPool" if len(shape) == 4 else "Concat"]
+    assert graph.input_type.zero_point == 55
+
+
+def test_constants_quantised_in_the_file(models, agree):
+    """Weights that the file holds as reals, quantised and dequantised twice."""
+    m = models.Maker([1, 6])
+    weight = m.qdq(m.constant(m.rng.normal(size=(6, 4)), np.float32), 0.02, 0, np.int8)
+    y = m.node("MatMul", m.qdq("x", 0.02, 3), m.qdq(weight, 0.021, 0, np.int8))
+    graph = agree(m, m.qdq(y, 0.05, 128))
+
+    assert models.kinds(graph) == ["Dense"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (["Add"], "adds shapes"),
+        (["Mul"], "Mul of two tensors is not supported"),
+        (["Concat"], "only tensors of equal rows and columns"),
+        (["Relu", "Add"], "not quantised .missing scales"),
+    ],
+)
+def test_refused_joins(models, tmp_path, nodes, message):
+    m = models.Maker([1, 2, 4, 4])
+    x = m.qdq("x", 0.02, 9)
+    other = m.qdq(m.node("MaxPool", x, kernel_shape=[2, 2]), 0.02, 9)
+    if nodes[0] == "Relu":
+        other = m.node("Relu", x)
+    extra = {"axis": 1} if nodes[-1] == "Concat" else {}
+    y = m.node(nodes[-1], x, other, **extra)
+
+    with pytest.raises(InputError, match=rf"layer {nodes[-1]}_\d .*{message}"):
+        load_onnx(m.save(tmp_path / "m.onnx", m.qdq(y, 0.02)))
