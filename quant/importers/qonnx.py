@@ -23,6 +23,7 @@ from .onnx_layout import fail
 from .onnx_operators import QONNX
 from .onnx_quantised import Imported
 from .onnx_walk import Handler, Walker
+from .qonnx_fit import real
 from .qonnx_lowering import Lowering
 from .qonnx_operators import OPERATORS, fractions
 from .qonnx_pools import POOLS
@@ -215,7 +216,7 @@ class QonnxWalker(Walker):
                 "quantises the input in a way that frames cannot be quantised by: use a Quant "
                 "with rounding_mode ROUND and no offset in front of it",
             )
-        kind = dataclasses.replace(rule.kind, scale=float(rule.scale / line.gain))
+        kind = dataclasses.replace(rule.kind, scale=real(rule.scale / line.gain))
         if self.input_kind not in (None, kind):
             fail(node, "quantises the input in a second way; use one QuantIdentity for all")
         self.input_kind = kind

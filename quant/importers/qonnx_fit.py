@@ -14,7 +14,7 @@ from .. import ir
 from ..errors import InputError
 from ..names import printable
 from ..scales import fit
-from ..types import IntArray
+from ..types import MAX_M_BITS, IntArray
 from .onnx_layout import Window
 from .qonnx_add import M_BITS
 from .qonnx_steps import (
@@ -37,11 +37,17 @@ __all__ = [
     "fitted",
     "ideal_bias",
     "oriented",
+    "real",
+    "settled",
     "table_of",
     "unchanged",
+    "whole_numbers",
 ]
 
 THRESHOLD_BITS = 4
+HUGE = Fraction(10) ** 300
+MOST = 1 << 41
+WIDE_SPREAD = 1 << 8  # of multipliers: with more, the smallest ones need more bits
 GOOD_SHARE = 2.0**-10  # of differing accumulators
 MAX_DIAGONAL = 1024  # features of a vector that a dense layer with a diagonal weight may rescale
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
@@ -93,8 +99,32 @@ def as_linear(source: Source) -> Linear:
     )
 
 
-def oriented(linear: Linear, lines: Sequence[Line]) -> tuple[Linear, list[Line]]:
-    """Every gain positive: weights of falling channels change sign, those of flat ones are 0."""
+def settled(linear: Linear, lines: Sequence[Line], quantiser: Quantiser) -> list[Line]:
+    """Lines of channels whose every accumulator gives one result become constant.
+
+    A batch norm with a gain close to zero makes such a channel; its bias in steps of the
+    accumulator would be enormous.
+    """
+    found = []
+    ends = zip(lines, *(end.tolist() for end in linear.interval()), strict=True)
+    for channel, (line, *acc) in enumerate(ends):
+        pitch = quantiser.pitch(channel)
+        low, high = (line.at(value) for value in acc)
+        if pitch is not None and quantiser.apply(channel, low) == quantiser.apply(channel, high):
+            first, step = pitch
+            last = first + (quantiser.hi - quantiser.lo) * step
+            line = Line(Fraction(0), min(max(low, first - step), last), line.low, line.high)
+        found.append(line)
+    return found
+
+
+def oriented(
+    linear: Linear, lines: Sequence[Line], *, thresholds: bool = False
+) -> tuple[Linear, list[Line]]:
+    """Every gain positive: weights of falling channels change sign, those of flat ones are 0.
+
+    Bipolar layers that get `thresholds` keep the weights of flat channels, and their gain of 0.
+    """
     weight, bits, bipolar = linear.weight.copy(), linear.bits, linear.bipolar
     largest = max((abs(line.gain) for line in lines), default=Fraction(1)) or Fraction(1)
     made = []
@@ -102,7 +132,7 @@ def oriented(linear: Linear, lines: Sequence[Line]) -> tuple[Linear, list[Line]]
         if line.gain < 0:
             weight[channel] *= -1
             line = line.negated()
-        elif not line.gain:
+        elif not line.gain and not (thresholds and linear.bipolar):
             weight[channel] = 0
             line = dataclasses.replace(line, gain=largest)
             bits, bipolar = max(bits, 2), False
@@ -128,14 +158,20 @@ def table_of(lines: Sequence[Line], quantiser: Quantiser, path: str) -> ir.Requa
             f"{THRESHOLD_BITS} bits can do so, or round with ROUND, FLOOR or CEIL"
         )
     ratios = np.array(
-        [float(line.gain / p[1]) for line, p in zip(lines, pitches, strict=True) if p is not None]
+        [real(line.gain / p[1]) for line, p in zip(lines, pitches, strict=True) if p is not None]
     )
     if (ratios == ratios[0]).all():
         ratios = ratios[:1]
-    multipliers, shift = fit(ratios, M_BITS)
+    m_bits = M_BITS if ratios.max() < ratios.min() * WIDE_SPREAD else MAX_M_BITS
+    multipliers, shift = fit(ratios, m_bits)
     lo, hi = found.pop()
     shifts = np.full(len(multipliers), shift)
-    return ir.Requantize(multipliers, shifts, quantiser.kind, M_BITS, lo, hi)
+    return ir.Requantize(multipliers, shifts, quantiser.kind, m_bits, lo, hi)
+
+
+def real(value: Fraction) -> float:
+    """The nearest float, at most 1e300 in size."""
+    return float(min(max(value, -HUGE), HUGE))
 
 
 def ideal_bias(line: Line, quantiser: Quantiser, channel: int) -> Fraction | None:
@@ -146,6 +182,11 @@ def ideal_bias(line: Line, quantiser: Quantiser, channel: int) -> Fraction | Non
     first, step = pitch
     place = quantiser.lo + 1 - quantiser.kind.zero_point - Fraction(1, 2)
     return (line.offset - first + place * step) / line.gain
+
+
+def whole_numbers(values: Sequence[Fraction]) -> IntArray:
+    """Values rounded down, none beyond what a bias may be by more than the next power of two."""
+    return np.array([min(max(math.floor(v), -MOST), MOST) for v in values], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +233,7 @@ def _finer(
     factor = 1 << extra
     scaled = [dataclasses.replace(line, gain=line.gain / factor) for line in lines]
     table = table_of(scaled, quantiser, linear.path)
-    floor = np.array([math.floor(bias * factor) for bias in biases], dtype=np.int64)
+    floor = whole_numbers([bias * factor for bias in biases])
 
     def steps(bias: IntArray) -> IntArray:
         made = requantize_steps(table, bias, lo * factor, hi * factor)
@@ -204,7 +245,7 @@ def _finer(
     difference = compare(wanted, np.where(up[:, None], rows[1], rows[0]), lo, hi)
     rests = [bias * factor - low for bias, low in zip(biases, floor.tolist(), strict=True)]
     moved = max(
-        float(min(rest, 1 - rest) * line.gain / quantiser.scale)
+        real(min(rest, 1 - rest) * line.gain / quantiser.scale)
         for rest, line in zip(rests, scaled, strict=True)
     )
     note = f"bias rounded by at most {moved:.2g} of a step" if difference.largest and moved else ""

@@ -29,8 +29,11 @@ from .qonnx_fit import (
     fitted,
     ideal_bias,
     oriented,
+    real,
+    settled,
     table_of,
     unchanged,
+    whole_numbers,
 )
 from .qonnx_steps import (
     Difference,
@@ -88,10 +91,12 @@ class Lowering:
             made = self._rescaled(pending, source, quantiser)
             if made is not None:
                 return made
-        linear, lines = oriented(as_linear(source), pending.stretched())
+        linear = as_linear(source)
         if quantiser.kind.bipolar or quantiser.kind.bits <= THRESHOLD_BITS:
+            linear, lines = oriented(linear, pending.stretched(), thresholds=True)
             return self._thresholds(linear, lines, quantiser)
-        return self._requantised(linear, lines, quantiser)
+        lines = settled(linear, pending.stretched(), quantiser)
+        return self._requantised(*oriented(linear, lines), quantiser)
 
     def _added(self, pending: Pending, source: Sum, quantiser: Quantiser) -> Quantised:
         node, difference = add_node(self.name(source.name), source, pending.lines[0], quantiser)
@@ -211,9 +216,9 @@ class Lowering:
         ]
         extra = next((k for k, e in enumerate(errors) if e <= FINE_BIAS), errors.index(min(errors)))
         finer = dataclasses.replace(linear, weight=linear.weight << extra, bits=linear.bits + extra)
-        bias = np.array([round(b * 2**extra) for b in exact], dtype=np.int64)
+        bias = whole_numbers([b * 2**extra + Fraction(1, 2) for b in exact])
         name = self.linear(finer, bias, None)
-        error = float(errors[extra])
+        error = real(errors[extra])
         note = f"bias rounded by at most {error:.2g} of a step of the accumulator" if error else ""
         self.report.append(Exactness(name, "integer", note=note))
         kind = TensorType(MAX_ACT_BITS, True)  # of no consequence: only Flatten and ArgMax read it

@@ -17,6 +17,7 @@ import numpy as np
 from ..types import IntArray
 from .onnx_file import OnnxNode
 from .onnx_layout import fail, option, window
+from .qonnx_quantisers import number
 from .qonnx_steps import Line
 from .qonnx_values import (
     Content,
@@ -147,7 +148,7 @@ def _gemm(walker: Any, node: OnnxNode) -> Tensor:
         fail(node, "transA is not supported")
     if not option(node, "transB", 0):
         weight = weight.moved(np.transpose)
-    beta, alpha = (Fraction(option(node, key, 1.0)) for key in ("beta", "alpha"))
+    beta, alpha = (number(node, key, 1.0) for key in ("beta", "alpha"))
     bias = [beta * b for b in _bias(walker, node, 2, len(weight.integers))]
     return _dense_layer(walker, node, value, walker.quantised(node, value), weight, bias, alpha)
 
@@ -267,7 +268,7 @@ def _batch_norm(walker: Any, node: OnnxNode) -> Tensor:
     if any(len(array) != value.channels for array in arrays):
         fail(node, f"its parameters do not have {value.channels} values")
     scale, shift, mean, variance = arrays
-    spread = variance + option(node, "epsilon", 1e-5)
+    spread = variance + float(number(node, "epsilon", 1e-5))
     if (spread <= 0).any():
         fail(node, "has a variance that is not positive; train the model again")
     roots = [Fraction(math.sqrt(v)) for v in spread]
@@ -313,8 +314,7 @@ def _clip(walker: Any, node: OnnxNode) -> Tensor:
         if walker.has(node, index):
             ends.append(fractions(walker.reals(node, index, key))[0])
         else:
-            given = option(node, key, math.nan)
-            ends.append(None if math.isnan(given) or abs(given) > 1e38 else Fraction(given))
+            ends.append(number(node, key, 0.0) if key in node.attributes else None)
     return clamp(walker, node, walker.operand(node), ends[0], ends[1])
 
 

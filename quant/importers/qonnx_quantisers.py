@@ -21,7 +21,7 @@ from .onnx_layout import fail, option
 from .qonnx_steps import MODES, Line, Quantiser, Steps, Uniform
 from .qonnx_values import Mean, Pending, QuantConstant, Tensor
 
-__all__ = ["activation", "constant", "multi_threshold", "trunc"]
+__all__ = ["activation", "constant", "multi_threshold", "number", "trunc"]
 
 MAX_BIAS_BITS = 32
 ON_GRID = 2.0**-16  # relative: float32 scales are products that were rounded
@@ -74,6 +74,14 @@ def _limits(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
     if signed:
         return -(1 << (bits - 1)) + narrow, (1 << (bits - 1)) - 1
     return 0, (1 << bits) - 1 - narrow
+
+
+def number(node: OnnxNode, key: str, default: float) -> Fraction:
+    """An attribute as an exact number."""
+    value = option(node, key, default)
+    if not math.isfinite(value):
+        fail(node, f"attribute {key} must be a finite number")
+    return Fraction(value)
 
 
 def constant(walker: Any, node: OnnxNode) -> QuantConstant:
@@ -178,8 +186,7 @@ def multi_threshold(walker: Any, node: OnnxNode, value: Tensor) -> Steps:
         fail(node, f"data_layout {layout[:8]!r} does not name its channel axis {axis}")
     if len(rows) > 1 and value.order is not None:
         rows = rows[value.order]
-    scale = Fraction(option(node, "out_scale", 1.0))
-    base = Fraction(option(node, "out_bias", 0.0))
+    scale, base = number(node, "out_scale", 1.0), number(node, "out_bias", 0.0)
     if scale <= 0:
         fail(node, "out_scale must be positive; change the signs of the weights behind it")
     count = rows.shape[1]

@@ -170,9 +170,9 @@ class Steps:
 
     def pitch(self, channel: int) -> tuple[Fraction, Fraction] | None:
         """As Uniform.pitch, from the first and the last step."""
-        first, *_, last = row = self.row(channel)
-        distance = (last - first) / max(len(row) - 1, 1)
-        return (first, distance) if distance > 0 else None
+        row = self.row(channel)
+        distance = (row[-1] - row[0]) / max(len(row) - 1, 1)
+        return (row[0], distance) if distance > 0 else None
 
 
 Quantiser = Uniform | Steps
@@ -188,7 +188,7 @@ def limits(quantiser: Quantiser, channel: int, line: Line) -> tuple[int, int]:
 def integer_steps(
     quantiser: Quantiser, lines: Sequence[Line], lo: IntArray, hi: IntArray
 ) -> IntArray:
-    """Thresholds [channels, 2^bits - 1] on accumulators within lo..hi, each gain positive.
+    """Thresholds [channels, 2^bits - 1] on accumulators within lo..hi, no gain negative.
 
     q = kind.lo + #{t : acc >= t}. A step that every accumulator has passed stands at lo, one that
     none reaches at hi + 1.
@@ -199,6 +199,8 @@ def integer_steps(
     rows = []
     for channel, line in enumerate(lines):
         least, most = int(lo[channel]), int(hi[channel]) + 1
+        if not line.gain:  # constant, as if clamped there
+            line = Line(Fraction(1), low=line.at(0), high=line.at(0))
         row = [min(max(t, least), most) for t in quantiser.steps(channel, line)]
         bottom, top = ((q - quantiser.lo) // spread for q in limits(quantiser, channel, line))
         row = [least] * bottom + row[bottom:top] + [most] * (len(row) - top)

@@ -46,6 +46,21 @@ def test_eight_bits_differ_by_one_step_at_most(rng: np.random.Generator, tmp_pat
     assert 0 < statement.share < 0.005
 
 
+def test_gains_far_apart(rng: np.random.Generator, tmp_path: Path) -> None:
+    model = Model(SHAPE)
+    weight = model.quant(rng.normal(size=(8, 3, 3, 3)), 0.02, narrow=1)
+    acc = model.op("Conv", model.quant("x", 0.02), weight)
+    gains = np.array([3.0, -1e-1, 1e-2, 1e-3, -1e-4, 1e-6, 1e-20, 1e-30])
+    output = model.quant(model.batch_norm(acc, 8, rng, gains), 0.05)
+
+    found, ours, real = run(model, output, tmp_path, frames(rng, count=100))
+
+    assert np.abs(ours - np.rint(real)).max() <= 1
+    assert (ours != np.rint(real)).mean() < 0.01
+    assert found.exactness[0].largest == 1
+    assert not found.graph.node("conv_2").weight[-2:].any()
+
+
 def test_quantised_bias_and_power_of_two_scales_round_half_up(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
@@ -100,11 +115,14 @@ def test_flat_and_falling_channels(rng: np.random.Generator, tmp_path: Path) -> 
     assert not found.graph.node("conv_2").weight[[0, 2]].any()
 
 
-def test_bipolar_layers(rng: np.random.Generator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gain", [1.0, 0.0])
+def test_bipolar_layers(gain: float, rng: np.random.Generator, tmp_path: Path) -> None:
     model = Model(SHAPE)
     weight = model.bipolar(rng.normal(size=(4, 3, 3, 3)), 0.1)
     acc = model.op("Conv", model.bipolar("x"), weight)
-    hidden = model.op("Flatten", model.bipolar(model.batch_norm(acc, 4, rng), 0.5))
+    hidden = model.op(
+        "Flatten", model.bipolar(model.batch_norm(acc, 4, rng, np.array([1, -1, 0.5, gain])), 0.5)
+    )
     second = model.bipolar(rng.normal(size=(7, 48)))
     output = model.bipolar(model.op("Gemm", hidden, second, transB=1))
 
@@ -154,6 +172,7 @@ def test_trunc_of_eight_bits_floors_exactly(rng: np.random.Generator, tmp_path: 
         (15, 1.0, -8.0, ir.TensorType(4, True, scale=1.0)),
         (7, 0.5, 0.0, ir.TensorType(3, False, scale=0.5)),
         (1, 2.0, -1.0, ir.TensorType(1, True, bipolar=True, scale=1.0)),
+        (1, 1.0, 0.0, ir.TensorType(1, False, scale=1.0)),
         (6, 1.0, -3.0, ir.TensorType(3, True, scale=1.0)),
         (3, 1.0, -1.0, ir.TensorType(2, False, 1, scale=1.0)),
     ],
