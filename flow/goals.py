@@ -45,6 +45,7 @@ def folded_design(
         design = arrange(graph, folding, plan, guards)
         excess = _excess(design, target, goal, interval)
         if excess <= 1:
+            _check_room(design, target, goal)
             return design
         aim *= STRICTER / excess
     raise InputError(
@@ -60,3 +61,17 @@ def _excess(design: Design, target: Target, goal: Goal, interval: int | None) ->
     cost = estimate_design(design, target)
     room = {key: target.capacity[key] * (goal.fit or 1) for key in RESOURCES}
     return max((cost[key] / room[key] for key in RESOURCES if cost[key]), default=0.0)
+
+
+def _check_room(design: Design, target: Target, goal: Goal) -> None:
+    """InputError if the device has too little of something, FIFOs and converters included."""
+    cost = estimate_design(design, target)
+    for key in RESOURCES:
+        have = target.capacity[key]
+        if cost[key] > have:
+            largest = max(cost["layers"], key=lambda layer: layer[key])
+            raise InputError(
+                f"{goal.text(target)}: needs {cost[key]:.0f} {key} of the {have} of {target.name}; "
+                f"the largest layer is {largest['name']} with {largest[key]:.0f}: "
+                "choose a larger target or ask for less"
+            )
