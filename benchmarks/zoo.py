@@ -14,6 +14,7 @@ changes them little; peak memory is that of the whole process, torch and data se
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import resource
 import sys
@@ -129,6 +130,7 @@ def integer_graph(
     float_graph = import_torch(module, shape)
     times.append(time.process_time())
     graph = quantize(float_graph, calibration, QuantConfig())
+    graph = dataclasses.replace(graph, name=path.stem)
     times.append(time.process_time())
     serialize.save(graph, path)
     times.append(time.process_time())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 import types
@@ -15,7 +16,7 @@ from .. import serialize
 from ..errors import InputError
 from ..float_graph import FloatGraph
 from ..ir import Graph
-from ..names import printable
+from ..names import printable, sanitize
 from ..npz import load_array
 from ..quantize import QuantConfig, quantize
 from .onnx_model import load_onnx
@@ -47,7 +48,8 @@ def load_model(
         _require_torch()
         model = _from_python(Path(path), attribute)
         frames = _calibration(spec, calibration)
-        return quantize(_import(model, frames), frames, config or QuantConfig())
+        graph = dataclasses.replace(_import(model, frames), name=sanitize(attribute, ()))
+        return quantize(graph, frames, config or QuantConfig())
     file = Path(spec)
     if file.suffix == ".json":
         _require(file)

@@ -226,6 +226,7 @@ def test_a_file_of_the_zoo_is_a_model_on_the_command_line(tmp_path):
     np.savez(tmp_path / "x.npz", x=x)
     graph = load_model(f"{FOLDER / 'lenet.py'}:lenet5", calibration=tmp_path / "x.npz")
 
+    assert graph.name == "lenet5"
     assert graph.input_shape == (28, 28, 1)
     assert graph.output == "fc3"
 
