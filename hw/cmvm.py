@@ -1,12 +1,12 @@
 """Products of a constant matrix and a vector out of shared additions: y = W x.
 
 Every weight is written in canonical signed digits; two terms that occur together in several outputs
-(or twice in one) are summed once. Every node is unsigned: a subtrahend enters as its complement,
-2^n - 1 - b, and the constant that this leaves in the sum is known, so no sign is ever extended and
-no borrow computed. Nothing here needs Amaranth.
+(or twice in one) are summed once. Every node is unsigned: a subtrahend of n bits enters as 2^n - b,
+and the constant that this leaves in the sum is known, so no sign is ever extended. Nothing here
+needs Amaranth.
 Source: two-term common subexpressions, R. I. Hartley, IEEE TCAS-II 43(10), 1996; greedy choice by
 frequency times overlap, and a bound on the depth, as in da4ml (C. Sun et al., arXiv:2507.04535);
-complements in place of signs as in Baugh and Wooley, IEEE Trans. Comp. C-22(12), 1973.
+constants in place of signs as in Baugh and Wooley, IEEE Trans. Comp. C-22(12), 1973.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ NODE_BITS, SHIFT_BITS = 20, 6
 
 @dataclass(frozen=True, slots=True)
 class Adder:
-    """a + (b << shift), b complemented in its own bits when `invert`; both are earlier nodes."""
+    """a + (b << shift), or a + ((2^n - b) << shift) when `minus`, n the bits of b.
+
+    a and b are earlier nodes.
+    """
 
     a: int
     b: int
     shift: int
-    invert: bool
+    minus: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ class AdderGraph:
         values = list(np.asarray(x, dtype=np.int64).T + np.array(self.offsets)[:, None])
         for adder in self.adders:
             term = values[adder.b]
-            if adder.invert:
-                term = (1 << self.bits[adder.b]) - 1 - term
+            if adder.minus:
+                term = (1 << self.bits[adder.b]) - term
             values.append(values[adder.a] + (term << adder.shift))
         columns = []
         for out in self.outputs:
@@ -264,7 +267,7 @@ class _Solver:
             if node != adder.a:
                 continue
             other = (adder.b, shift + adder.shift)
-            if column.get(other) != (-sign if adder.invert else sign):
+            if column.get(other) != (-sign if adder.minus else sign):
                 continue
             if (node, shift) in taken or other in taken or used + more > self.room:
                 continue
@@ -275,9 +278,9 @@ class _Solver:
     def _add(self, adder: Adder) -> int:
         """A new node; its range follows from the weights of the inputs in it."""
         a, b, at = adder.a, adder.b, adder.shift
-        sign = -1 if adder.invert else 1
+        sign = -1 if adder.minus else 1
         weights = self.weights[a] + sign * (self.weights[b] << at)
-        offset = -self.offsets[b] + (1 << self.bits[b]) - 1 if adder.invert else self.offsets[b]
+        offset = (1 << self.bits[b]) - self.offsets[b] if adder.minus else self.offsets[b]
         offset = self.offsets[a] + (offset << at)
         high = offset + int(np.maximum(weights * self.low, weights * self.high).sum())
         self.weights.append(weights)

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..quant.ir import Requantize
+from .cmvm import Adder
 from .linear import Linear
 from .sequencer import Sequencer
 from .shift_config import ShiftConfig
@@ -57,7 +58,7 @@ class ShiftAdd(wiring.Component):
             rank = config.rank(index)
             a, b = at(adder.a, rank), at(adder.b, rank)
             node = Signal(graph.bits[index], name=f"node_{index}")
-            m.d.comb += node.eq(_sum(a, ~b if adder.invert else b, adder.shift))
+            m.d.comb += node.eq(_sum(a, b, adder, len(node)))
             values.append(node)
         for (index, rank), register in held.items():
             before = held.get((index, rank - 1))
@@ -90,13 +91,24 @@ class ShiftAdd(wiring.Component):
         return values
 
 
-def _sum(a: Value, b: Value, shift: int) -> Value:
-    """a + (b << shift), adding only where both have bits."""
-    if shift == 0:
-        return a + b
+def _sum(a: Value, b: Value, adder: Adder, bits: int) -> Value:
+    """The sum of an adder, to `bits` bits: what lies below the shift is a's.
+
+    2^n - b with ones above b's n bits is one subtraction, which needs no inverters before it.
+    """
+    shift = adder.shift
+    low, high = a[:shift], a[shift:]
+    gap = Const(0, max(0, shift - len(a)))
+    if adder.minus:
+        ones = max(0, bits - shift - len(b))
+        return Cat(
+            low,
+            gap,
+            (high - Cat(b, Const(-1, signed(ones)) if ones else Const(0, 0)))[: bits - shift],
+        )
     if len(a) <= shift:
-        return Cat(a, Const(0, shift - len(a)), b)
-    return Cat(a[:shift], a[shift:] + b)
+        return Cat(low, gap, b)
+    return Cat(low, high + b)
 
 
 class Clamp(wiring.Component):

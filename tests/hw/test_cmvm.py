@@ -49,7 +49,7 @@ def test_every_node_is_unsigned_and_reaches_its_largest_value(product):
     for adder, high in zip(graph.adders, graph.highs[graph.inputs :], strict=True):
         weights = dict(values[adder.a])
         for i, w in values[adder.b].items():
-            weights[i] = weights.get(i, 0) + (-w if adder.invert else w) * (1 << adder.shift)
+            weights[i] = weights.get(i, 0) + (-w if adder.minus else w) * (1 << adder.shift)
         values.append(weights)
         corner = [hi if weights.get(i, 0) > 0 else lo for i, (lo, hi) in enumerate(ranges)]
         assert node_value(graph, len(values) - 1, corner) == high
@@ -62,7 +62,7 @@ def node_value(graph, node, x):
     values = [int(a) + offset for a, offset in zip(x, graph.offsets, strict=True)]
     for adder in graph.adders[: node - graph.inputs + 1]:
         b = values[adder.b]
-        b = (1 << graph.bits[adder.b]) - 1 - b if adder.invert else b
+        b = (1 << graph.bits[adder.b]) - b if adder.minus else b
         values.append(values[adder.a] + (b << adder.shift))
     return values[node]
 
