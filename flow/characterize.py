@@ -168,7 +168,7 @@ def _equations(
     if known < NAMED * record["luts"]:
         total: Counter[str] = Counter()
         for amounts, _, _ in rows:
-            total.update(amounts)  # type: ignore[arg-type]
+            total.update(amounts)
         rows = [(total, exact, record["luts"])]
     for amounts, held, measured in rows:
         equations.add(record["design"], amounts, measured - held, measured)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...hw.config import LayerConfig, LinearConfig, PoolConfig, clog2
+from ...hw.config import LayerConfig, LinearConfig, PoolConfig, WindowedConfig, clog2
 from ...hw.join_config import JoinConfig
 from .families import Blocks, Ram
 from .joins import element, scales
@@ -78,6 +78,7 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
     if isinstance(layer, JoinConfig):
         yield from _join_memories(layer)
         return
+    assert isinstance(layer, WindowedConfig)
     window = layer.window
     width = window.word * (window.lane_bits + window.code_bits)
     resets = window.padded and window.pad_value != 0

@@ -17,6 +17,7 @@ from ...hw.config import (
     LinearConfig,
     PoolConfig,
     WindowConfig,
+    WindowedConfig,
     clog2,
     tree_levels,
 )
@@ -47,6 +48,7 @@ def registers(layer: LayerConfig) -> Iterator[Register]:
         for unit in requantizers(layer):
             yield from _requantizer(unit)
         return
+    assert isinstance(layer, WindowedConfig)
     if not layer.direct:
         yield from _window(layer.window)
     if layer.checked:
@@ -77,7 +79,7 @@ def converter(lanes: int, sink: LayerConfig, port: int = 0) -> Iterator[Register
         yield Register("index", "control", clog2(split))
 
 
-def _parity_bits(layer: LayerConfig) -> int:
+def _parity_bits(layer: WindowedConfig) -> int:
     """One for each control register, and one for each rank of marks."""
     window = layer.window
     passes, ports = len(window.passes), window.ports * (1 + window.padded)
@@ -110,7 +112,7 @@ def _window(window: WindowConfig) -> Iterator[Register]:
 
 
 def _sequencer(
-    layer: LayerConfig, delay: int, *, counted: bool, addressed: bool
+    layer: WindowedConfig, delay: int, *, counted: bool, addressed: bool
 ) -> Iterator[Register]:
     """`counted`: something reads the number of the group; `addressed`: of the step.
 

@@ -22,6 +22,7 @@ from ...hw.config import (
     LayerConfig,
     LinearConfig,
     PoolConfig,
+    WindowedConfig,
     clog2,
 )
 from ...hw.join_config import AddConfig, JoinConfig
@@ -88,10 +89,10 @@ def features(
     _add(found, _control(layer, held))
     for port, width in enumerate(lanes):
         _add(found, _converter(layer, width, port))
-    match layer:
-        case JoinConfig():
-            _add(found, _join(layer, placed, family))
-            return found
+    if isinstance(layer, JoinConfig):
+        _add(found, _join(layer, placed, family))
+        return found
+    assert isinstance(layer, WindowedConfig)
     if not layer.direct:
         _add(found, _window(layer, placed, family))
     match layer:
@@ -119,7 +120,7 @@ def _add(found: dict[str, float], more: Iterable[tuple[str, float]]) -> None:
 
 
 def _window(
-    layer: LayerConfig, placed: Sequence[Placed], family: Blocks
+    layer: WindowedConfig, placed: Sequence[Placed], family: Blocks
 ) -> Iterable[tuple[str, float]]:
     window = layer.window
     address, inputs = clog2(window.depth), family.lut_inputs

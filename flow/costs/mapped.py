@@ -44,6 +44,7 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
     total = _memories(placed, family)
     if isinstance(layer, JoinConfig):
         return total + _requantizers(requantizers(layer), placed) - packed_registers(layer, family)
+    assert isinstance(layer, WindowedConfig)
     total += 0 if layer.direct else _window(layer)
     if first:
         total -= _unflagged(layer)
@@ -85,7 +86,7 @@ def _memories(placed: Sequence[Placed], family: Blocks) -> int:
     return total
 
 
-def _window(layer: LayerConfig) -> int:
+def _window(layer: WindowedConfig) -> int:
     """Counters that never move, read addresses and padding marks that are equal or constant."""
     window = layer.window
     still = [*window.out_size, window.steps, len(window.passes)].count(1)
@@ -109,7 +110,7 @@ def _equal_low_bits(a: IntArray, b: IntArray) -> int:
     return (differ & -differ).bit_length() - 1 if differ else 64
 
 
-def _always_inside(layer: LayerConfig, row: int, column: int) -> bool:
+def _always_inside(layer: WindowedConfig, row: int, column: int) -> bool:
     """Whether no window takes this element of the kernel from the padding."""
     window = layer.window
     for axis, index, size in ((0, row, window.height), (1, column, window.width)):
