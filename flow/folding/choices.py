@@ -17,6 +17,9 @@ __all__ = ["Choice", "multipliers", "shaped", "variants"]
 
 UNPROTECTED = Protection()
 
+MOST_SHIFT_WEIGHTS = 512
+"""Weights up to which the search for shared shift-adds takes no more than a second or two."""
+
 LEAST_BLOCK_BITS = 512
 """Bits of a lane's weights below which a memory block would be all but empty."""
 
@@ -93,10 +96,15 @@ def _foldings(graph: Graph, node: Node) -> Iterator[Fold]:
 def variants(
     choice: Choice, graph: Graph, node: Node, guard: Protection, *, dsp: bool
 ) -> list[Choice]:
-    """The choice with its products in DSP blocks or LUTs and its weights in block RAM or logic."""
+    """The choice with its products in DSP blocks or LUTs and its weights in block RAM or logic.
+
+    A fully unrolled layer has constants for weights; a small one may be made of shift-adds.
+    """
     layer = choice.layer
-    if not isinstance(layer, LinearConfig) or layer.constant_weights:
+    if not isinstance(layer, LinearConfig):
         return [choice]
+    if layer.constant_weights:
+        return [choice, *_shifted(choice, graph, node, guard)]
     bits = layer.weight.shape[0] * layer.weight.shape[2] * layer.simd * layer.weight_bits
     places = ["block"] * (bits >= LEAST_BLOCK_BITS) + ["logic"] * (bits <= MOST_LOGIC_BITS)
     found = []
@@ -106,6 +114,17 @@ def variants(
             guarded = _gathered(guard, node, fold)
             found.append(Choice(fold, configure_layer(graph, node, fold, guarded)))
     return found
+
+
+def _shifted(choice: Choice, graph: Graph, node: Node, guard: Protection) -> list[Choice]:
+    layer = choice.layer
+    if not isinstance(layer, LinearConfig) or layer.weight.size > MOST_SHIFT_WEIGHTS:
+        return []
+    fold = replace(choice.fold, multiplier="shift")
+    try:
+        return [Choice(fold, configure_layer(graph, node, fold, guard))]
+    except InputError:
+        return []  # protected neurons, or a group at a time
 
 
 def _gathered(guard: Protection, node: Node, fold: Fold) -> Protection:
