@@ -140,7 +140,7 @@ class Stage:
         self.start_moves += changed
         return changed
 
-    def leave(self, reader: int, times: IntArray) -> bool:
+    def leave(self: Stage | Inlet, reader: int, times: IntArray) -> bool:
         """Reader `reader` takes the beats at `times`; whether any beat leaves later than known."""
         self.left[reader] = times
         popped = functools.reduce(np.maximum, self.left)

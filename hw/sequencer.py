@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .config import LayerConfig, clog2
+from .config import WindowedConfig, clog2
 from .control import ControlGroup, hold_alarm
 from .fifo import OutputFifo
 from .site import Site
@@ -37,7 +37,7 @@ class Sequencer(wiring.Component):
     complete; `alarm`, a control register was upset.
     """
 
-    def __init__(self, config: LayerConfig, delay: int, site: Site) -> None:
+    def __init__(self, config: WindowedConfig, delay: int, site: Site) -> None:
         self.config, self.delay, self.site = config, delay, site
         steps, passes = config.window.steps, len(config.window.passes)
         super().__init__(
