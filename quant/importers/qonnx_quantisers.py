@@ -101,8 +101,9 @@ def constant(walker: Any, node: OnnxNode) -> QuantConstant:
     bits = _bits(walker, node, 3, MAX_BIAS_BITS)
     zero = walker.reals(node, 2, "zero point")
     if bits == 1 and signed:
-        signs = np.where(data / scale + zero.astype(np.float32) >= 0, 1, -1).astype(np.int64)
-        return QuantConstant(signs, spread, 1, True)
+        if zero.any():
+            fail(node, "has 1 bit and a zero point; use zero point 0")
+        return QuantConstant(np.where(data >= 0, 1, -1).astype(np.int64), spread, 1, True)
     if (zero != np.rint(zero)).any() or np.abs(zero).max(initial=0) > 1 << MAX_BIAS_BITS:
         fail(node, "its zero point must be a whole number")
     lo, hi = _limits(bits, signed, narrow)
@@ -122,7 +123,9 @@ def activation(walker: Any, node: OnnxNode) -> Quantiser:
     zero = _one(walker, node, 2, "zero point")
     bits, signed = _bits(walker, node, 3, MAX_ACT_BITS), bool(option(node, "signed", 1))
     if bits == 1 and signed:
-        return Steps(bipolar, scale, -1, 1, ((-zero * scale,),))
+        if zero:
+            fail(node, "has 1 bit and a zero point; use zero point 0")
+        return Steps(bipolar, scale, -1, 1, ((Fraction(0),),))
     lo, hi = _limits(bits, signed, bool(option(node, "narrow", 1)))
     return uniform(node, bits, signed, zero, scale, lo, hi)
 

@@ -116,6 +116,8 @@ def _clip(x: Any, bits: int, signed: bool, narrow: bool) -> Any:
 
 
 def _quant(a: dict[str, Any], x: Any, scale: Any, zero: Any, bits: Any) -> Any:
+    if bits == 1 and a.get("signed", 1):
+        return np.where(x / scale + zero >= 0, scale, -scale)
     y = _clip(x / scale + zero, int(bits), a.get("signed", 1), a.get("narrow", 1))
     return (ROUND[a.get("rounding_mode", "ROUND")](y) - zero) * scale
 
