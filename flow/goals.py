@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
 from .design import Design, arrange
 from .estimator import estimate_design
 from .folding import Goal, Solver, balance, fold_for_interval, fold_to_fit, load_folding
-from .folding.solve import RESOURCES
+from .folding.solve import RESOURCES, margins
 from .plan import Plan, protect
 from .targets import Target
 
@@ -58,20 +60,26 @@ def _excess(design: Design, target: Target, goal: Goal, interval: int | None) ->
     """By what factor a design misses the interval or the share; at most 1 if it does not."""
     if interval is not None:
         return design.timing().initiation_interval / interval
-    cost = estimate_design(design, target)
+    need = _need(estimate_design(design, target), target)
     room = {key: target.capacity[key] * (goal.fit or 1) for key in RESOURCES}
-    return max((cost[key] / room[key] for key in RESOURCES if cost[key]), default=0.0)
+    return max((need[key] / max(room[key], 0.01) for key in RESOURCES), default=0.0)
+
+
+def _need(cost: Mapping[str, Any], target: Target) -> dict[str, float]:
+    """What to keep room for."""
+    pairs = zip(RESOURCES, margins(target).tolist(), strict=True)
+    return {key: cost[key] * margin for key, margin in pairs}
 
 
 def _check_room(design: Design, target: Target, goal: Goal) -> None:
     """InputError if the device has too little of something, FIFOs and converters included."""
     cost = estimate_design(design, target)
-    for key in RESOURCES:
+    for key, need in _need(cost, target).items():
         have = target.capacity[key]
-        if cost[key] > have:
+        if need > have:
             largest = max(cost["layers"], key=lambda layer: layer[key])
             raise InputError(
-                f"{goal.text(target)}: needs {cost[key]:.0f} {key} of the {have} of {target.name}; "
+                f"{goal.text(target)}: needs {need:.0f} {key} of the {have} of {target.name}; "
                 f"the largest layer is {largest['name']} with {largest[key]:.0f}: "
                 "choose a larger target or ask for less"
             )

@@ -12,12 +12,13 @@ import numpy as np
 from ...hw.configure import Fold, Protection, circuit_nodes, sources
 from ...quant.errors import InputError
 from ...quant.ir import Graph, Node
+from ..costs import luts
 from ..costs.layer import resources
 from ..targets import Target
 from .choices import UNPROTECTED, Choice, shaped, variants
 from .knapsack import descend
 
-__all__ = ["RESOURCES", "Solver", "fold_for_interval", "fold_to_fit"]
+__all__ = ["RESOURCES", "Solver", "fold_for_interval", "fold_to_fit", "margins"]
 
 RESOURCES = ("luts", "ffs", "dsps", "brams")
 
@@ -60,6 +61,7 @@ class Solver:
         self.shapes = {
             node.name: shaped(graph, node, self.guards[node.name]) for node in self.nodes
         }
+        self.margins = margins(target)
         self._costs: dict[Choice, Vector] = {}
         self._variants: dict[Choice, list[Choice]] = {}
 
@@ -78,7 +80,7 @@ class Solver:
         )
 
     def cost(self, choice: Choice) -> Vector:
-        """LUTs, flip-flops, DSP and memory blocks of a choice, without converters."""
+        """LUTs, flip-flops, DSP and memory blocks of a choice, with `margins`, no converters."""
         found = self._costs.get(choice)
         if found is None:
             counted = resources(choice.layer, (), self.target.family.name)
@@ -88,7 +90,7 @@ class Solver:
                     f"target {self.target.name}: no model of its LUTs, so nothing can be fitted; "
                     "choose another target or give --fold F.toml"
                 )
-            found = self._costs[choice] = np.array(counts, dtype=np.float64)
+            found = self._costs[choice] = np.array(counts, dtype=np.float64) * self.margins
         return found
 
     def _options(self, node: Node, interval: int) -> list[Choice]:
@@ -157,6 +159,13 @@ class Solver:
         state = descend(needs, self._start(options, room, interval), allowed)
         chosen = {node.name: options[i][state[i]] for i, node in enumerate(self.nodes)}
         return Found(chosen, self.total(chosen) / room)
+
+
+def margins(target: Target) -> Vector:
+    """By what estimates are multiplied, in the order of `RESOURCES`: LUTs by the model's error."""
+    model = luts.model(target.family.name)
+    error = model.errors["luts"] if model else 0.0
+    return np.array([1 + error if key == "luts" else 1.0 for key in RESOURCES])
 
 
 def _converts(lanes: list[int], choice: Choice, interval: int) -> bool:
