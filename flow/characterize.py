@@ -31,7 +31,7 @@ from . import targets
 from .costs import blocks, ffs, luts, mapped
 from .costs.families import FAMILIES
 from .costs.fit import Equations, cross_validate, solve
-from .costs.layer import around, operand_lanes
+from .costs.layer import around, layer_resources, operand_lanes
 from .costs.sample import sample
 
 __all__ = ["main", "measure"]
@@ -108,13 +108,22 @@ def _measure(args: argparse.Namespace) -> None:
 
 
 def fit(path: Path) -> dict[str, Any]:
-    """The table of a family from its measured designs: prices, tools and errors."""
-    found = _records(path)
+    """The table of a family from its measured designs: prices, tools and errors.
+
+    Designs that the circuits of today would make of other registers are left out. Raises InputError
+    when none is left.
+    """
+    measured = _records(path)
+    found = [record for record in measured if record["rtl_ffs"] == _registers(record["design"])]
+    if len(found) < len(measured):
+        print(f"{path.name}: {len(measured) - len(found)} designs are out of date", file=sys.stderr)
+    if not found:
+        raise InputError(f"{path.name}: no measured designs of today's circuits; measure first")
     devices = [targets.find(record["target"]) for record in found]
     equations, totals, wrong = Equations(), [], []
-    for record, device in zip(found, devices, strict=True):
+    for number, (record, device) in enumerate(zip(found, devices, strict=True)):
         layers = sample(record["design"])
-        exact, registers = _equations(record, layers, device.family.name, equations)
+        exact, registers = _equations(number, record, layers, device.family.name, equations)
         totals.append((record["luts"], exact))
         wrong.append(abs(registers - record["ffs"]) / record["ffs"])
     predicted = cross_validate(equations, FOLDS)
@@ -141,13 +150,19 @@ def fit(path: Path) -> dict[str, Any]:
     }
 
 
+def _registers(design: int) -> int:
+    """Register bits of a sampled design."""
+    return sum(one.rtl_ffs for one in layer_resources(sample(design), ""))
+
+
 def _equations(
+    number: int,
     record: dict[str, Any],
     layers: tuple[LayerConfig, ...],
     family_name: str,
     equations: Equations,
 ) -> tuple[float, int]:
-    """Add one equation a layer; (LUTs that hold words, flip-flops as estimated) of the design.
+    """Add one equation a layer of design `number`; its (LUTs that hold words, flip-flops).
 
     One for the whole design where the mapped cells do not say which layer they belong to.
     """
@@ -171,7 +186,7 @@ def _equations(
             total.update(amounts)
         rows = [(total, exact, record["luts"])]
     for amounts, held, measured in rows:
-        equations.add(record["design"], amounts, measured - held, measured)
+        equations.add(number, amounts, measured - held, measured)
     return exact, registers
 
 
