@@ -138,6 +138,8 @@ def _dense(walker: _FloatWalker, node: OnnxNode) -> Real:
         fail(node, f"a weight of shape {weight.shape} does not fit {features} features")
     rows = rows * option(node, "alpha", 1.0)
     bias = _bias(walker, node, len(rows)) * option(node, "beta", 1.0)
+    if not (np.isfinite(rows).all() and np.isfinite(bias).all()):
+        fail(node, "alpha or beta is NaN or infinity; export the model again")
     rows = rows if order is None else rows[:, order]
     plain = dataclasses.replace(value, flat=True, order=None)
     return walker.emit(fg.Dense, node, plain, (len(rows),), weight=rows, bias=bias)

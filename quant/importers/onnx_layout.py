@@ -36,6 +36,8 @@ def option(node: OnnxNode, key: str, default: Any) -> Any:
         return float(value)
     if type(value) is not type(default):
         fail(node, f"attribute {key} must be a {type(default).__name__}")
+    if type(value) is tuple and any(type(v) is not int for v in value):
+        fail(node, f"attribute {key} must hold integers")
     return value
 
 

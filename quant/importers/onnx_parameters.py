@@ -14,7 +14,14 @@ from .onnx_layout import fail, option
 from .onnx_quantised import QuantisedWalker, Seen, Weight
 from .onnx_walk import LAYOUT
 
-__all__ = ["PARAMETERS", "activation_kind", "real_constant", "stored_weight", "weight_operand"]
+__all__ = [
+    "PARAMETERS",
+    "activation_kind",
+    "real_constant",
+    "single",
+    "stored_weight",
+    "weight_operand",
+]
 
 
 def _scale(walker: QuantisedWalker, node: OnnxNode, index: int) -> FloatArray:
@@ -57,6 +64,14 @@ def real_constant(walker: QuantisedWalker, node: OnnxNode, index: int, what: str
     if walker.has(node, index) and node.inputs[index] in walker.weights:
         return walker.weights[node.inputs[index]].real
     return walker.reals(node, index, what)
+
+
+def single(walker: QuantisedWalker, node: OnnxNode, index: int, what: str) -> float:
+    """A constant operand of one number."""
+    values = real_constant(walker, node, index, what).reshape(-1)
+    if values.size != 1:
+        fail(node, f"{what} has {values.size} numbers; it must be one")
+    return float(values[0])
 
 
 def weight_operand(walker: QuantisedWalker, node: OnnxNode, index: int) -> Weight:

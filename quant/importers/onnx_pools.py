@@ -13,7 +13,7 @@ import numpy as np
 from .. import ir
 from .onnx_file import OnnxNode
 from .onnx_layout import Window, fail, label, option, window
-from .onnx_parameters import real_constant
+from .onnx_parameters import single
 from .onnx_quantised import QuantisedWalker, Seen
 from .onnx_real import mean
 from .onnx_shapes import mean_axes, pad_value, pad_widths, slice_strides, whole
@@ -110,7 +110,7 @@ def _pad(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     mode = option(node, "mode", "constant")
     fill = option(node, "value", 0.0)
     if walker.has(node, 2):
-        fill = float(real_constant(walker, node, 2, "value").reshape(-1)[0])
+        fill = single(walker, node, 2, "value")
     pad_value(node, mode, fill, zero)
 
     def step(source: str) -> str:

@@ -15,7 +15,7 @@ from .. import ir
 from ..float_graph import FloatArray
 from .onnx_file import OnnxNode
 from .onnx_layout import Window, fail, option, window
-from .onnx_parameters import real_constant, weight_operand
+from .onnx_parameters import real_constant, single, weight_operand
 from .onnx_pending import Join, Linear, Mean, Sum, scale_of
 from .onnx_quantised import QuantisedWalker, Seen, Weight
 from .onnx_shapes import batch_norm, check_groups, check_same, joined, operands, per_channel
@@ -223,7 +223,7 @@ def _clip(walker: QuantisedWalker, node: OnnxNode) -> Seen:
     limits = [option(node, "min", -math.inf), option(node, "max", math.inf)]
     for i in (0, 1):
         if walker.has(node, i + 1):
-            limits[i] = float(real_constant(walker, node, i + 1, "limit").reshape(-1)[0])
+            limits[i] = single(walker, node, i + 1, "limit")
     if not limits[0] <= limits[1]:
         fail(node, f"clips to {limits[0]}..{limits[1]}, which is no range")
     return _clamp(walker, node, *limits)

@@ -117,12 +117,12 @@ def pad_widths(
     """Of a Pad: the result's shape, (top, left, bottom, right), and channels (front, back)."""
     rank = len(value.shape) + 1
     if walker.has(node, 1):
-        pads = [int(n) for n in walker.constant(node, 1, "pads").reshape(-1)]
+        pads = walker.whole(node, 1, "pads")
     else:
         pads = list(option(node, "pads", (0,) * (2 * rank)))
     axes = list(range(rank))
     if walker.has(node, 3):
-        axes = [int(a) % rank for a in walker.constant(node, 3, "axes").reshape(-1)]
+        axes = [axis % rank for axis in walker.whole(node, 3, "axes")]
     if len(pads) != 2 * len(axes) or rank != 4 or value.flat:
         fail(node, f"pads {pads} do not fit; only images are padded")
     widths: list[tuple[int, int]] = [(0, 0)] * rank
@@ -142,7 +142,7 @@ def slice_strides(walker: Walker, node: OnnxNode, value: Value) -> tuple[int, in
     parts: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         if walker.has(node, index + 1):
-            parts[name] = [int(v) for v in walker.constant(node, index + 1, name).reshape(-1)]
+            parts[name] = walker.whole(node, index + 1, name)
         elif name in node.attributes:
             parts[name] = list(option(node, name, (0,)))
     starts, ends = parts.get("starts", []), parts.get("ends", [])

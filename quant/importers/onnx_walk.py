@@ -152,6 +152,13 @@ class Walker:
             fail(node, f"{what} {printable(name)} is computed by the network; it must be constant")
         return self.constants[name]
 
+    def whole(self, node: OnnxNode, index: int, what: str) -> list[int]:
+        """A constant operand as integers."""
+        array = self.constant(node, index, what)
+        if array.dtype.kind not in "iu":
+            fail(node, f"{what} is {array.dtype}; it must hold integers")
+        return [int(n) for n in array.reshape(-1)]
+
     def reals(self, node: OnnxNode, index: int, what: str) -> Array:
         """A constant operand as finite float64."""
         array = np.asarray(self.constant(node, index, what), dtype=np.float64)
@@ -162,7 +169,7 @@ class Walker:
     def axes(self, node: OnnxNode, rank: int) -> tuple[int, ...] | None:
         """`axes` as attribute or second operand, batch axis counted, none negative."""
         if self.has(node, 1):
-            axes = [int(a) for a in self.constant(node, 1, "axes").reshape(-1)]
+            axes = self.whole(node, 1, "axes")
         elif "axes" in node.attributes:
             axes = list(option(node, "axes", (0,)))
         else:
@@ -214,7 +221,7 @@ def _flat_order(value: Any, stores_last: bool) -> IntArray | None:
 
 def _reshape(walker: Walker, node: OnnxNode) -> Any:
     value = walker.operand(node)
-    target = [int(n) for n in walker.constant(node, 1, "shape").reshape(-1)]
+    target = walker.whole(node, 1, "shape")
     shape = reshaped(node, (walker.batch, *value.shape), target)
     return _target(walker, node, value, shape[1:])
 

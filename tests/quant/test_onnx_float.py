@@ -169,6 +169,7 @@ REFUSED = [
     ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, "dilation is not supported"),
     ("ReduceMean", {"axes": [1]}, "only over rows and columns"),
     ("ReduceMean", {"axes": [7]}, "do not exist"),
+    ("ReduceMean", {"axes": ["a"]}, "attribute axes must hold integers"),
     ("Transpose", {"perm": [0, 2, 1, 3]}, "channels first <-> channels last"),
     ("Flatten", {"axis": 2}, "only axis 1 keeps the batch"),
     ("Flatten", {"axis": 1.5}, "attribute axis must be a int"),
@@ -207,3 +208,11 @@ def test_network_without_layers(models, tmp_path):
 
     with pytest.raises(InputError, match="does not depend on its input"):
         import_float(read_onnx(m.save(tmp_path / "m.onnx", m.node("Identity", "x"))))
+
+
+def test_a_shape_must_hold_integers(models, tmp_path):
+    m = models.Maker(["n", 2])
+    y = m.node("Reshape", "x", m.constant([np.nan, 2], np.float32))
+
+    with pytest.raises(InputError, match=r"Reshape_0 .*shape is float32; it must hold integers"):
+        import_float(read_onnx(m.save(tmp_path / "m.onnx", y)))
