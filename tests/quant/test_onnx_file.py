@@ -351,7 +351,7 @@ def test_names_are_made_safe(save, small):
     assert graph.nodes[0].name.isidentifier()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_mutated_bytes_give_an_error_or_a_graph(models, save, data):
     """Nothing but InputError ever comes out, whatever the file holds."""
