@@ -18,6 +18,7 @@ from ..types import MAX_M_BITS, IntArray
 from .onnx_layout import Window
 from .qonnx_add import M_BITS
 from .qonnx_steps import (
+    HALF,
     Difference,
     Line,
     Quantiser,
@@ -37,6 +38,7 @@ __all__ = [
     "fitted",
     "ideal_bias",
     "oriented",
+    "raw_bias",
     "real",
     "settled",
     "table_of",
@@ -48,6 +50,7 @@ THRESHOLD_BITS = 4
 HUGE = Fraction(10) ** 300
 MOST = 1 << 41
 WIDE_SPREAD = 1 << 8  # of multipliers: with more, the smallest ones need more bits
+FINE_BIAS = 1 / 16  # of a step of an output that is an accumulator
 GOOD_SHARE = 2.0**-10  # of differing accumulators
 MAX_DIAGONAL = 1024  # features of a vector that a dense layer with a diagonal weight may rescale
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (0, 0), (1, 1))
@@ -180,7 +183,7 @@ def ideal_bias(line: Line, quantiser: Quantiser, channel: int) -> Fraction | Non
     if pitch is None:
         return None
     first, step = pitch
-    place = quantiser.lo + 1 - quantiser.kind.zero_point - Fraction(1, 2)
+    place = quantiser.lo + 1 - quantiser.kind.zero_point - HALF
     return (line.offset - first + place * step) / line.gain
 
 
@@ -251,3 +254,18 @@ def _finer(
     note = f"bias rounded by at most {moved:.2g} of a step" if difference.largest and moved else ""
     finer = dataclasses.replace(linear, weight=linear.weight * factor, bits=linear.bits + extra)
     return Fitted(finer, table, floor + up, difference, note)
+
+
+def raw_bias(linear: Linear, lines: Sequence[Line]) -> tuple[Linear, IntArray, float]:
+    """A layer whose accumulators are outputs: its bias, and by how many steps it was rounded.
+
+    Weights are multiplied by a power of two, as far as 8 bits hold them, until a sixteenth of a
+    step is enough.
+    """
+    exact = [line.offset / line.gain for line in lines]
+    spare = 0 if linear.bipolar else 8 - linear.bits
+    errors = [max(abs(b * 2**k - round(b * 2**k)) / 2**k for b in exact) for k in range(spare + 1)]
+    extra = next((k for k, e in enumerate(errors) if e <= FINE_BIAS), errors.index(min(errors)))
+    finer = dataclasses.replace(linear, weight=linear.weight << extra, bits=linear.bits + extra)
+    bias = whole_numbers([b * 2**extra + HALF for b in exact])
+    return finer, bias, real(errors[extra])

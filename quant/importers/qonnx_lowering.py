@@ -29,11 +29,10 @@ from .qonnx_fit import (
     fitted,
     ideal_bias,
     oriented,
-    real,
+    raw_bias,
     settled,
     table_of,
     unchanged,
-    whole_numbers,
 )
 from .qonnx_steps import (
     Difference,
@@ -50,7 +49,6 @@ from .qonnx_values import Linear, Mean, Pending, Quantised, Same, Sum
 
 __all__ = ["Lowering"]
 
-FINE_BIAS = 1 / 16  # of a step of an output that is an accumulator
 BIAS_LIMIT = 1 << 39
 
 
@@ -209,16 +207,8 @@ class Lowering:
                 f"layer {printable(linear.path)}: the network's outputs are its accumulators and "
                 f"{why}; give this layer an output quantiser (output_quant), or one weight scale"
             )
-        exact = [line.offset / line.gain for line in lines]
-        spare = 0 if linear.bipolar else 8 - linear.bits
-        errors = [
-            max(abs(b * 2**k - round(b * 2**k)) / 2**k for b in exact) for k in range(spare + 1)
-        ]
-        extra = next((k for k, e in enumerate(errors) if e <= FINE_BIAS), errors.index(min(errors)))
-        finer = dataclasses.replace(linear, weight=linear.weight << extra, bits=linear.bits + extra)
-        bias = whole_numbers([b * 2**extra + Fraction(1, 2) for b in exact])
+        finer, bias, error = raw_bias(linear, lines)
         name = self.linear(finer, bias, None)
-        error = real(errors[extra])
         note = f"bias rounded by at most {error:.2g} of a step of the accumulator" if error else ""
         self.report.append(Exactness(name, "integer", note=note))
         kind = TensorType(MAX_ACT_BITS, True)  # of no consequence: only Flatten and ArgMax read it

@@ -19,6 +19,7 @@ import numpy as np
 from ..ir import IntArray, Requantize, TensorType
 
 __all__ = [
+    "HALF",
     "MODES",
     "NEAREST",
     "Difference",
