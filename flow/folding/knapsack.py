@@ -26,20 +26,21 @@ def excess(used: Needs) -> Any:
 def descend(
     groups: Sequence[Needs],
     start: Sequence[int],
+    price: Needs,
     allowed: Callable[[Sequence[int], int, int], bool],
 ) -> list[int]:
     """Options, one of each group, that no single allowed change improves.
 
-    Better is less in excess, then less in the fourth norm: what is scarce is spared.
+    Better is less in excess, then less at the `price` of each resource's room.
     `allowed(state, group, option)` tells whether the group may change to the option.
     """
     state = list(start)
     used = np.asarray(sum(needs[i] for needs, i in zip(groups, state, strict=True)))
-    value = _value(used)
+    value = _value(used, price)
     for _ in range(CHANGES):
         best: tuple[float, int, int] | None = None
         for group, needs in enumerate(groups):
-            values = _value(used - needs[state[group]] + needs)
+            values = _value(used - needs[state[group]] + needs, price)
             for option in np.argsort(values).tolist():
                 if values[option] >= (value if best is None else best[0]) - 1e-9:
                     break
@@ -54,5 +55,5 @@ def descend(
     return state
 
 
-def _value(used: Needs) -> Any:
-    return OVERFULL * excess(used) + (used**4).sum(axis=-1) ** 0.25
+def _value(used: Needs, price: Needs) -> Any:
+    return OVERFULL * excess(used) + used @ price

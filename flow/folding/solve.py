@@ -22,6 +22,9 @@ __all__ = ["RESOURCES", "Solver", "fold_for_interval", "fold_to_fit", "margins"]
 
 RESOURCES = ("luts", "ffs", "dsps", "brams")
 
+WORTH, BLOCK_WORTH = (1.0, 0.5, 100.0), 200.0
+"""What a LUT, a flip-flop, a DSP block and 18 kbit of block memory are worth, in LUTs."""
+
 SPARE, ALWAYS = 1.25, 4
 """Choices with more than `SPARE` times the fewest multipliers that meet an interval are left out,
 unless they have no more than `ALWAYS`."""
@@ -62,6 +65,7 @@ class Solver:
             node.name: shaped(graph, node, self.guards[node.name]) for node in self.nodes
         }
         self.margins = margins(target)
+        self.worth = np.array([*WORTH, BLOCK_WORTH * target.bram_bits / 18432])
         self._costs: dict[Choice, Vector] = {}
         self._variants: dict[Choice, list[Choice]] = {}
 
@@ -112,15 +116,15 @@ class Solver:
             options += self._variants[choice]
         return options
 
-    def _start(self, options: list[list[Choice]], room: Vector, interval: int) -> list[int]:
-        """The cheapest option of each layer, by shares, whose converters keep the interval."""
+    def _start(self, options: list[list[Choice]], interval: int) -> list[int]:
+        """The cheapest option of each layer whose converters keep the interval."""
         lanes: dict[str, int] = {}
         state = []
         for node, found in zip(self.nodes, options, strict=True):
             before = [lanes[name] for name in self.origins[node.name] if name in lanes]
             fitting = [i for i, one in enumerate(found) if _converts(before, one, interval)]
-            shares = [float((self.cost(one) / room).sum()) for one in found]
-            best = min(fitting or range(len(found)), key=shares.__getitem__)
+            prices = [float(self.cost(one) @ self.worth) for one in found]
+            best = min(fitting or range(len(found)), key=prices.__getitem__)
             state.append(best)
             lanes[node.name] = found[best].layer.out_lanes
         return state
@@ -156,7 +160,9 @@ class Solver:
                 for i in (group, *readers[group])
             )
 
-        state = descend(needs, self._start(options, room, interval), allowed)
+        price = room * self.worth / (room * self.worth).sum()
+        start = self._start(options, interval)
+        state = descend(needs, start, price, allowed)
         chosen = {node.name: options[i][state[i]] for i, node in enumerate(self.nodes)}
         return Found(chosen, self.total(chosen) / room)
 
