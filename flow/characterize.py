@@ -31,7 +31,7 @@ from . import targets
 from .costs import blocks, ffs, luts, mapped
 from .costs.families import FAMILIES
 from .costs.fit import Equations, cross_validate, solve
-from .costs.layer import around, layer_resources, operand_lanes
+from .costs.layer import around, forks, layer_resources, operand_lanes
 from .costs.sample import sample
 
 __all__ = ["main", "measure"]
@@ -71,7 +71,7 @@ def measure(seed: int, target: targets.Target) -> dict[str, Any]:
         cells = Netlist.load(Path(found["netlist"]), TOP).cells
     by_layer = {layer.name: Counter[str]() for layer in layers}
     for cell in cells:
-        name = re.sub(r"^to_(.*)_(gather|split)$", r"\1", cell.name.split(".")[0])
+        name = re.sub(r"^to_(.*?)(_[0-9]+)?_(gather|split)$", r"\1", cell.name.split(".")[0])
         if name in by_layer:
             by_layer[name][cell.type] += 1
     head = {"design": seed, "target": target.name, "pyosys": version("pyosys"), "rtl_ffs": rtl}
@@ -170,14 +170,15 @@ def _equations(
     exact, registers = 0.0, 0
     known = sum(part["luts"] for part in record["layers"].values())
     rows: list[tuple[Mapping[str, float], float, float]] = []
-    for index, (layer, widths) in enumerate(zip(layers, operand_lanes(layers), strict=True)):
+    between = zip(layers, operand_lanes(layers), forks(layers), strict=True)
+    for index, (layer, widths, behind) in enumerate(between):
         placed = blocks.place(layer, family)
         held = sum(one.lutrams for one in placed)
         # Logic of the streams between layers is named after ports of the design: all share it.
         measured = record["layers"][layer.name]["luts"] + (record["luts"] - known) / len(layers)
         found = tuple(ffs.registers(layer))
         rows.append((luts.features(layer, found, placed, widths, family), held, measured))
-        registers += ffs.ff_bits(found) + ffs.ff_bits(around(layer, widths))
+        registers += ffs.ff_bits(found) + ffs.ff_bits(around(layer, widths, behind))
         registers += mapped.added(layer, placed, family, first=index == 0)
         exact += held
     if known < NAMED * record["luts"]:

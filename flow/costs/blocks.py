@@ -24,8 +24,9 @@ class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
     `role` is weight, window, fifo, skip, column, checker or mark; `registered`: a register follows;
-    `resets`: that register takes another value than the word now and then; `style`: where the
-    circuit wants it, "block", "logic" or "auto".
+    `resets`: that register takes another value than the word now and then; `apart`: no word is read
+    while it is written, and Yosys proves it; `style`: where the circuit wants it, "block", "logic"
+    or "auto".
     """
 
     role: str
@@ -35,6 +36,7 @@ class Memory:
     written: bool
     registered: bool
     resets: bool = False
+    apart: bool = False
     style: str = "auto"
 
 
@@ -101,7 +103,7 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
 def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
     for operand in layer.operands:
         width = layer.out_lanes * operand.bits + STREAM_MARKS
-        yield Memory("skip", 1 << clog2(operand.depth), width, 1, True, True)
+        yield Memory("skip", 1 << clog2(operand.depth), width, 1, True, True, apart=True)
     width = layer.out_lanes * layer.out_bits + STREAM_MARKS
     yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
     for unit in requantizers(layer):
@@ -134,6 +136,7 @@ def place(layer: LayerConfig, family: Blocks) -> list[Placed]:
             written=memory.written,
             registered=memory.registered,
             resets=memory.resets,
+            apart=memory.apart,
             style=memory.style,
         )
         found.append(Placed(memory, ram, cells, rows))
@@ -178,8 +181,8 @@ def _constant_products(layer: LinearConfig, act: Shape) -> Iterator[Product]:
     for lane, row in enumerate(layer.weight.reshape(layer.pe, -1).tolist()):
         copies = 3 if lane in layer.replicated else 1
         for i, value in zip(layer.lane_elements(lane), row, strict=True):
-            if value == 0 or (value > 0 and not value & (value - 1)):
-                continue
+            if (value >= 0 or act[1]) and not abs(value) & (abs(value) - 1):
+                continue  # an unsigned element is multiplied by the whole two's complement
             if copies == 1 and (i, value) in seen:
                 continue
             if copies == 1:

@@ -136,12 +136,14 @@ class Blocks:
         written: bool,
         registered: bool,
         resets: bool = False,
+        apart: bool = False,
         style: str = "auto",
     ) -> tuple[Ram | None, int, int]:
         """Cell (None: flip-flops and LUTs), cells and address multiples that a memory takes.
 
         `registered`: the word goes straight to a register; `resets`: to one that is set to
-        something else than 0 now and then; `style` "block" or "logic" decides beforehand.
+        something else than 0 now and then; `apart`: no word is read while it is written;
+        `style` "block" or "logic" decides beforehand.
         """
         found: tuple[Ram | None, int, int] = (None, 0, 0)
         best = float(depth * width) if written else depth * width * self.rom_bit
@@ -152,7 +154,7 @@ class Blocks:
                 continue
             if (ram.kind == "bram" and not registered) or not (written or ram.rom):
                 continue
-            score = ram.window if written else ram.port
+            score = ram.window if written and not apart else ram.port
             score += 2 * resets if ram.kind == "bram" else 0
             cost, cells, rows = ram.place(depth, width, written, score)
             if cost < best:

@@ -13,7 +13,7 @@ from .families import FAMILIES, Blocks
 from .joins import fork_registers
 from .registers import Register
 
-__all__ = ["Resources", "around", "layer_resources", "operand_lanes", "resources"]
+__all__ = ["Resources", "around", "forks", "layer_resources", "operand_lanes", "resources"]
 
 Fork = tuple[int, bool]
 """Readers of a fork, and whether its control is checked."""
@@ -52,14 +52,20 @@ def resources(
 
 def layer_resources(layers: Sequence[LayerConfig], family: str) -> list[Resources]:
     """Resources of a design's layers, forks and converters among them; as `resources`."""
+    between = zip(layers, operand_lanes(layers), forks(layers), strict=True)
+    return [
+        resources(layer, lanes, family, forks=behind, first=index == 0)
+        for index, (layer, lanes, behind) in enumerate(between)
+    ]
+
+
+def forks(layers: Sequence[LayerConfig]) -> list[tuple[Fork, ...]]:
+    """For each layer the forks that belong to it: behind it, the input's to the first layer."""
     readers = Counter(source for layer in layers for source in layer.sources)
     found = []
-    for index, (layer, lanes) in enumerate(zip(layers, operand_lanes(layers), strict=True)):
-        forks = [(readers[layer.name], layer.checked)]
-        if index == 0:
-            forks.append((readers[INPUT], False))
-        behind = tuple(fork for fork in forks if fork[0] > 1)
-        found.append(resources(layer, lanes, family, forks=behind, first=index == 0))
+    for index, layer in enumerate(layers):
+        every = [(readers[layer.name], layer.checked), (readers[INPUT] * (index == 0), False)]
+        found.append(tuple(fork for fork in every if fork[0] > 1))
     return found
 
 
@@ -81,7 +87,8 @@ def _resources(
     first: bool,
 ) -> Resources:
     held = tuple(ffs.registers(layer))
-    rtl = ffs.ff_bits(held) + ffs.ff_bits(around(layer, lanes, forks))
+    between = tuple(around(layer, lanes, forks))
+    rtl = ffs.ff_bits(held) + ffs.ff_bits(between)
     if family is None:
         return Resources(None, None, rtl, None, None)
     placed = blocks.place(layer, family)

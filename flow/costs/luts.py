@@ -149,7 +149,7 @@ def _stores(placed: Sequence[Placed], family: Blocks) -> Iterable[tuple[str, flo
             yield "memory_bits", memory.depth * memory.width * memory.count
         elif one.rows > 1:
             yield "memory_mux", (one.rows - 1) * (memory.width + 1) * memory.count
-        if memory.role in ("window", "skip") and one.brams and not family.reads_old:
+        if memory.role == "window" and one.brams and not family.reads_old:
             yield "bypass_bits", memory.count * (memory.width + clog2(memory.depth))
 
 

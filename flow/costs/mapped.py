@@ -22,7 +22,7 @@ from ...hw.config import (
     clog2,
     multiplies_by_one,
 )
-from ...hw.join_config import JoinConfig
+from ...hw.join_config import AddConfig, JoinConfig, PadConfig
 from ...quant.ir import IntArray, Requantize
 from .blocks import Placed
 from .columns import bits_of, distinct
@@ -43,7 +43,8 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
     """
     total = _memories(placed, family)
     if isinstance(layer, JoinConfig):
-        return total + _requantizers(requantizers(layer), placed) - packed_registers(layer, family)
+        total += _requantizers(requantizers(layer), placed) - _join(layer)
+        return total - packed_registers(layer, family)
     assert isinstance(layer, WindowedConfig)
     total += 0 if layer.direct else _window(layer)
     if first:
@@ -75,9 +76,9 @@ def _memories(placed: Sequence[Placed], family: Blocks) -> int:
         memory = one.memory
         if memory.written and one.ram is None:
             total += memory.depth * memory.width * memory.count
-        elif memory.role in ("window", "skip") and one.brams and family.reads_old:
+        elif one.brams and (memory.apart or (memory.role == "window" and family.reads_old)):
             total -= memory.width * memory.count  # the block's own output register
-        elif memory.role in ("window", "skip") and one.brams:
+        elif memory.role == "window" and one.brams:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
             total += (1 - memory.width) * memory.count
@@ -102,6 +103,21 @@ def _window(layer: WindowedConfig) -> int:
         marks = {tuple(step[port][:2] for step in window.taps) for port in range(window.ports)}
         inside = [all(_always_inside(layer, *tap) for tap in mark) for mark in marks]
         total -= copies * (window.ports - len(marks) + sum(inside))
+    return total
+
+
+def _join(layer: JoinConfig) -> int:
+    """Marks that nothing reads, counters that never move, constant and equal bits of products."""
+    copies = 2 if layer.checked else 1  # with its parity
+    total = 0
+    if not layer.checked:  # one operand tells where a frame ends; in Pad the counters do
+        total += 1 if isinstance(layer, PadConfig) else len(layer.operands) - 1
+    if isinstance(layer, PadConfig):
+        total += copies * [layer.height, layer.width, layer.words_per_pixel].count(1)
+    if isinstance(layer, AddConfig):
+        for scale in filter(None, layer.multipliers):  # 2^k: k zeros, and the sign twice
+            power = not scale & (scale - 1)
+            total += layer.out_lanes * ((scale & -scale).bit_length() - 1 + power)
     return total
 
 

@@ -9,14 +9,17 @@ import numpy as np
 from ...hw.config import MODULI, LayerConfig
 from ...hw.configure import Fold, Protection, configure
 from ...quant.ir import (
+    Add,
     ArgMax,
     AvgPool,
+    Concat,
     Conv2d,
     Dense,
     Flatten,
     Graph,
     MaxPool,
     Node,
+    Pad,
     Requantize,
     TensorType,
     Thresholds,
@@ -28,6 +31,9 @@ BIPOLAR = TensorType(1, True, bipolar=True)
 
 FEW_BITS_EVERY = 9
 """One design in so many is of few bits: thresholds, bipolar weights and activations."""
+
+JOINS_EVERY, JOINS_AT = 9, 6
+"""One design in so many has branches that meet; designs are numbered from 0."""
 
 MOST_MULTIPLIERS = 24
 """Multipliers of a sampled layer: synthesis of a design stays below a minute."""
@@ -52,6 +58,8 @@ class Sample:
         self._few = np.random.default_rng([seed, 1]) if few else None
         if self._few is not None:
             self._weight_bits = int(self._few.choice([1, 1, 2]))
+        joins = seed % JOINS_EVERY == JOINS_AT
+        self._joins = np.random.default_rng([seed, 2]) if joins else None
         self._multiplier = str(self.rng.choice(["dsp", "dsp", "lut"]))
         edge = int(self.rng.integers(4, 12))
         kind = TensorType(int(self.rng.choice([4, 8, 8])), bool(self.rng.integers(2)))
@@ -62,6 +70,8 @@ class Sample:
         self._shape, self._last = start, "x"
         for index in range(int(self.rng.integers(1, 5))):
             self._image_layer(index)
+            if self._joins is not None:
+                self._join(index, self._joins)
         if self.rng.random() < 0.7:
             self._dense()
         self.graph = Graph("sample", "x", start, kind, tuple(self._nodes), self._last)
@@ -133,11 +143,37 @@ class Sample:
         edges = ((edge + 2 * pad - size) // stride + 1 for edge in (height, width))
         self._shape, self._last = (*edges, channels), name  # type: ignore[assignment]
 
-    def _convolution(self, common: Any, size: int) -> int:
+    def _join(self, index: int, rng: np.random.Generator) -> None:
+        """A border, or a convolution whose result meets its operand."""
+        op = str(rng.choice(["pad", "add", "add", "concat"]))
+        name, before, kind = f"{op}{index}", self._last, self._type
+        height, width, channels = self._shape
+        self.folding[name] = Fold(self._divisor(channels, 4))
+        self.protection[name] = Protection(control=self._control)
+        self._last = name
+        if op == "pad":
+            self._nodes.append(Pad(name=name, inputs=(before,), padding=(1, 0, 1, 2)))
+            self._shape = (height + 2, width + 2, channels)
+            return
+        branch: Any = {"name": f"branch{index}", "inputs": (before,), "stride": (1, 1)}
+        self._convolution({**branch, "padding": (1, 1, 1, 1)}, 3, channels)
+        operands: Any = {"name": name, "inputs": (f"branch{index}", before)}
+        if op == "add":
+            self._type = out = TensorType(8, bool(rng.integers(2)))
+            a, b = (int(m) for m in rng.integers(1, 1 << int(rng.choice([2, 8, 15])), 2))
+            shift = max(a, b).bit_length()
+            self._nodes.append(Add(**operands, multipliers=(a, b), shift=shift, out=out))
+            return
+        scale = Requantize(rng.integers(1 << 15, 1 << 16, channels), np.full(channels, 16), kind)
+        self._type, self._shape = kind, (height, width, 2 * channels)
+        self._nodes.append(Concat(**operands, requantize=(scale, None), out=kind))
+
+    def _convolution(self, common: Any, size: int, channels: int | None = None) -> int:
         inputs, name = self._shape[2], common["name"]
         depthwise = self.rng.random() < 0.15
         groups = inputs if depthwise else 1
-        channels = inputs if depthwise else int(self.rng.choice([2, 4, 6, 8, 16]))
+        drawn = inputs if depthwise else int(self.rng.choice([2, 4, 6, 8, 16]))
+        channels = channels or drawn
         weight = self._weights(channels, size, size, inputs // groups)
         bias = self.rng.integers(-2000, 2000, channels)
         reach = int(np.abs(weight.reshape(channels, -1)).sum(axis=1).max())

@@ -11,6 +11,7 @@ from tercet.flow.costs import blocks, ffs, luts, mapped
 from tercet.flow.costs.columns import bits_of, column_luts, distinct, rom_luts
 from tercet.flow.costs.families import FAMILIES, Dsp
 from tercet.flow.costs.fit import Equations, cross_validate, solve
+from tercet.flow.costs.layer import around, forks, operand_lanes
 from tercet.flow.costs.sample import Sample, sample
 from tercet.flow.emit import TOP, emit
 from tercet.flow.synth import synthesize
@@ -22,34 +23,36 @@ ECP5 = FAMILIES["ecp5"]
 
 
 def verilog_registers(layers, folder):
-    """{layer: {role: bits}} of the Verilog; a converter counts to the layer behind it."""
-    found = {}
+    """{layer: {role: bits}} of the Verilog, with the converters before it and its forks."""
+    found, names = {}, {layer.name for layer in layers}
     for register in sites.enumerate(emit(layers, Path(folder)), TOP):
-        roles = found.setdefault(register.layer.removeprefix("to_"), Counter())
+        name = register.layer.removeprefix("to_")
+        if name not in names:  # an operand's converter, the input's fork
+            name = name.rpartition("_")[0] or layers[0].name
+        roles = found.setdefault(name, Counter())
         roles[register.role] += register.width
     return found
 
 
 def estimated_registers(layers):
-    found, lanes = {}, layers[0].window.word
-    for layer in layers:
+    found = {}
+    for layer, lanes, behind in zip(layers, operand_lanes(layers), forks(layers), strict=True):
         roles = found.setdefault(layer.name, Counter())
-        for register in (*ffs.registers(layer), *ffs.converter(lanes, layer)):
+        for register in (*ffs.registers(layer), *around(layer, lanes, behind)):
             roles[register.role] += register.total
-        lanes = layer.out_lanes
     return {name: Counter({k: n for k, n in roles.items() if n}) for name, roles in found.items()}
 
 
 def counts(layers, family):
     """(flip-flops, DSP blocks, memory blocks) by rule."""
-    lanes, total = layers[0].window.word, [0, 0, 0.0]
-    for index, layer in enumerate(layers):
+    total = [0, 0, 0.0]
+    between = zip(layers, operand_lanes(layers), forks(layers), strict=True)
+    for index, (layer, lanes, behind) in enumerate(between):
         placed = blocks.place(layer, family)
-        total[0] += ffs.ff_bits(ffs.registers(layer)) + ffs.ff_bits(ffs.converter(lanes, layer))
+        total[0] += ffs.ff_bits((*ffs.registers(layer), *around(layer, lanes, behind)))
         total[0] += mapped.added(layer, placed, family, first=index == 0)
         total[1] += blocks.dsps(blocks.products(layer), family)
         total[2] += sum(one.brams for one in placed)
-        lanes = layer.out_lanes
     return tuple(total)
 
 
