@@ -1,13 +1,15 @@
 """Networks quantised by onnxruntime, imported and compared with it layer by layer.
 
-    python benchmarks/onnx_import.py [--epochs N] [--network NAME ...] [--layers] [--out OUT]
+    python benchmarks/onnx_import.py [--epochs N] [--network NAME ...] [--layers] [--rtl N]
+                                     [--out OUT]
 
 Five small networks are trained on scikit-learn's digits, exported to ONNX by torch, quantised by
 onnxruntime (QDQ and QOperator, per tensor and per channel, s8 and u8 activations, symmetric and
 not) and imported. Printed per file: the graph's accuracy on the 360 test images and onnxruntime's;
 layers whose integers all equal onnxruntime's when they get its operands; the worst layer, its share
 of unequal integers, and the share that the importer stated for it; and the output from end to end.
-`--layers` adds a line a layer. Needs torch, scikit-learn, onnx and onnxruntime.
+`--layers` adds a line a layer; `--rtl N` builds the Verilog of every file and runs N test images on
+it, which takes about half a minute a file. Needs torch, scikit-learn, onnx and onnxruntime.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.flow.builder import build
 from tercet.quant import reference
 from tercet.quant.datasets import Digits, digits
 from tercet.quant.errors import InputError
@@ -31,6 +34,7 @@ from tercet.quant.importers.onnx_compare import Agreement, compare
 from tercet.quant.importers.onnx_model import OnnxModel, load_onnx
 from tercet.quant.quantize import quantize_input
 from tercet.quant.train import train
+from tercet.sim.clocked import run_frames
 
 NEEDED = ("torch", "sklearn", "onnx", "onnxruntime")
 
@@ -186,6 +190,18 @@ def show(name: str, option: Option, path: Path, data: Digits, layers: bool) -> N
         )
 
 
+def rtl(path: Path, folder: Path, data: Digits, images: int) -> None:
+    """Build the Verilog of a file, run images on Verilator, compare with the integer graph."""
+    graph = load_onnx(path).graph
+    x = quantize_input(graph, data.test_x[:images])
+    out = folder / f"{path.stem}_rtl"
+    result = build(str(path), out)
+    equal = np.array_equal(run_frames(out, x), reference.run(graph, x))
+    cycles = result["initiation_interval"]
+    verdict = "equal to the graph" if equal else "DIFFERENT from the graph"
+    print(f"    Verilog: {images} images {verdict}, one every {cycles:,} cycles", flush=True)
+
+
 def _end(end: Agreement | None) -> str:
     return f"{'-':>10}" if end is None else f"{1 - end.share:10.2%}{end.largest:5}"
 
@@ -196,6 +212,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--network", action="append", metavar="NAME", help="default: all")
     parser.add_argument("--layers", action="store_true", help="a line a layer")
+    parser.add_argument("--rtl", type=int, metavar="N", help="run N images on the Verilog")
     parser.add_argument("--out", type=Path, help="keep the ONNX files here")
     args = parser.parse_args()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -222,6 +239,8 @@ def main() -> int:
                 quantise(folder / f"{name}.onnx", path, option, data.calibration_x)
                 try:
                     show(name, option, path, data, args.layers)
+                    if args.rtl:
+                        rtl(path, folder, data, args.rtl)
                 except InputError as error:
                     print(f"{name:11}{option!s:26}refused: {error}")
     return 0
