@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from .yosys import run
 __all__ = ["TOP", "emit", "voters"]
 
 TOP = "top"
+STATEMENTS = 32
+"""Words of a memory that one initial block sets."""
+
+_INITIAL = re.compile(r"^  initial begin\n((?:    .*;\n)+)  end\n", re.MULTILINE)
+
 INTERNAL = ("generator", "src", "amaranth.hierarchy", "amaranth.decoding", "top")
 
 
@@ -41,10 +47,18 @@ def emit(layers: tuple[LayerConfig, ...], workdir: Path) -> Path:
     run(commands, workdir=workdir, name="emit")
     path = workdir / "top.v"
     text = path.read_text()
-    path.write_text(text[text.index("\n") + 1 :])  # the first line names the Yosys build
+    text = text[text.index("\n") + 1 :]  # the first line names the Yosys build
+    path.write_text(_INITIAL.sub(_short_blocks, text))
     for left in ("top.il", "emit.ys", "emit.log"):
         (workdir / left).unlink()
     return path
+
+
+def _short_blocks(block: re.Match[str]) -> str:
+    """An initial block as several: Yosys reads one in time that grows with its square."""
+    lines = block[1].splitlines(keepends=True)
+    parts = ("".join(lines[i : i + STATEMENTS]) for i in range(0, len(lines), STATEMENTS))
+    return "".join(f"  initial begin\n{part}  end\n" for part in parts)
 
 
 def voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, Any]]:

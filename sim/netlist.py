@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ FLATTEN = (
 )
 FIRST_PORT = 1_000_000  # after the ports of the design
 CLEAN = ("opt_clean", "memory_nordff")
+
+#: Initial blocks that do nothing but fill memories (or vectors) word by word.
+_CONTENTS = re.compile(
+    r"^\s*initial begin\n(?:\s*[A-Za-z_]\w*\[\d+\] = \d+'h[0-9a-f]+;\n)+\s*end\n", re.MULTILINE
+)
 
 Json = dict[str, Any]
 
@@ -66,10 +72,20 @@ class Cut:
 
 
 def canonical(verilog: Path, top: str) -> Netlist:
-    """The flattened netlist of module `top`; InputError when Yosys cannot read it."""
+    """The flattened netlist of module `top`; InputError when Yosys cannot read it.
+
+    What memories hold at the start does not matter here and is not read: it can be most of the
+    text.
+    """
     with TemporaryDirectory(prefix="tercet-netlist-") as folder:
         out = Path(folder)
-        _run(verilog, top, out, "canonical")
+        _check(verilog)
+        text = verilog.read_text(errors="surrogateescape")
+        bare, filled = _CONTENTS.subn("", text)
+        source = out / verilog.name if filled else verilog
+        if filled:
+            source.write_text(bare, errors="surrogateescape")
+        _run(source, top, out, "canonical")
         return Netlist(*(_module(out / name, top) for name in ("named.json", "clean.json")))
 
 
@@ -87,9 +103,13 @@ def _module(path: Path, top: str) -> Json:
     return module
 
 
-def _run(verilog: Path, top: str, out: Path, what: str) -> None:
+def _check(verilog: Path) -> None:
     if not verilog.is_file():
         raise InputError(f"{printable(str(verilog))}: no such Verilog file")
+
+
+def _run(verilog: Path, top: str, out: Path, what: str) -> None:
+    _check(verilog)
     command = [sys.executable, "-P", "-m", "tercet.sim.netlist", what]
     command += [str(verilog.resolve()), top, str(out)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=out)
