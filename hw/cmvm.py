@@ -26,6 +26,10 @@ Interval = tuple[int, int]
 Term = tuple[int, int]
 """(node, shift): the node's value times 2^shift."""
 
+MINUS_BITS = 3
+"""Bits by which a sum may be wider than a difference that does as well: a difference costs LUTs
+for its lowest bit twice."""
+
 SCORE_BITS = 10
 """Fraction bits of a pattern's score."""
 
@@ -212,12 +216,19 @@ class _Solver:
         counts, touched = self.counts, []
         node, shift = term
         for (other, at), digit in terms:
-            pattern = _pack(node, shift, other, at, digit != sign)
+            pattern = self._pattern(node, shift, other, at, digit != sign)
             counts[pattern] = counts.get(pattern, 0) + change
             if change > 0:
                 self.homes.setdefault(pattern, set()).add(index)
             touched.append(pattern)
         return touched
+
+    def _pattern(self, node: int, shift: int, other: int, at: int, minus: bool) -> int:
+        """One number for two terms: the lower one is a, of equal shifts the wider one."""
+        bits = self.bits
+        if (at, -bits[other], other) < (shift, -bits[node], node):
+            node, shift, other, at = other, at, node, shift
+        return ((node << NODE_BITS | other) << SHIFT_BITS | (at - shift)) << 1 | minus
 
     def _push(self, patterns: Iterable[int]) -> None:
         for pattern in patterns:
@@ -226,12 +237,13 @@ class _Solver:
                 heapq.heappush(self.heap, (-score, pattern))
 
     def _score(self, pattern: int) -> int:
-        """Frequency times overlap, more for what is deep already; 0 for what occurs once."""
+        """Frequency times overlap, more for sums and what is deep already; 0 for one occurrence."""
         count = self.counts.get(pattern, 0)
         if count < 2:
             return 0
         adder = _unpack(pattern)
-        saved = count * max(1, _overlap(adder, self.bits[adder.a], self.bits[adder.b]))
+        overlap = _overlap(adder, self.bits[adder.a], self.bits[adder.b]) - adder.minus
+        saved = count * max(1, overlap)
         left = 2 * self.depth - max(self.levels[adder.a], self.levels[adder.b])
         return (saved << SCORE_BITS) // left
 
@@ -317,22 +329,16 @@ class _Solver:
         """Cost of adding two terms: too deep, its bits, its level; and what replaces them."""
         (node, shift), sign = one
         (other, at), digit = two
-        pattern = _pack(node, shift, other, at, digit != sign)
+        pattern = self._pattern(node, shift, other, at, digit != sign)
         adder = _unpack(pattern)
         a, b = self.levels[adder.a], self.levels[adder.b]
         level = max(a, b) + 1
         deep = self.used[index] + (1 << level) - (1 << a) - (1 << b) > self.room
         bits = self.bits[adder.a], self.bits[adder.b]
-        cost = (deep, max(bits[0], bits[1] + adder.shift) - adder.shift, level)
+        width = max(bits[0], bits[1] + adder.shift) - adder.shift
+        cost = (deep, width + MINUS_BITS * adder.minus, level)
         first = (adder.a, min(shift, at))
         return cost, pattern, first[1], sign if first == (node, shift) else digit, i, j
-
-
-def _pack(node: int, shift: int, other: int, at: int, minus: bool) -> int:
-    """One number for a pattern of two terms: the lower one is a, of equal shifts the older one."""
-    if (at, other) < (shift, node):
-        node, shift, other, at = other, at, node, shift
-    return ((node << NODE_BITS | other) << SHIFT_BITS | (at - shift)) << 1 | minus
 
 
 def _unpack(pattern: int) -> Adder:
