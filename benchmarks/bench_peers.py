@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,8 +149,8 @@ def _measured(point: Point, data: Path, folder: Path) -> dict[str, Any]:
     """Cycles and counts of a point; kept in `folder`/result.json for the same Verilog."""
     graph, frames = _graph(point.workload, data)
     design = prepare(graph, point.folding)
-    if not (folder / "design" / "manifest.json").is_file():
-        build_design(design, folder / "design", frames=frames)
+    shutil.rmtree(folder / "design", ignore_errors=True)
+    build_design(design, folder / "design", frames=frames)
     verilog = folder / "design" / "top.v"
     digest = hashlib.sha256(verilog.read_bytes()).hexdigest()
     kept = folder / "result.json"
