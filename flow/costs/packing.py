@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...hw.config import ADDS_PER_RANK, LayerConfig, LinearConfig, PoolConfig
-from ...hw.join_config import JoinConfig
+from ...hw.join_config import AddConfig, JoinConfig
 from .blocks import products
 from .families import Blocks
 from .requantize import Requantizer, distinct_columns, requantizers
@@ -26,6 +26,11 @@ def packed_registers(layer: LayerConfig, family: Blocks) -> int:
             total += lanes * sum(sums[: -(-layer.simd // ADDS_PER_RANK)])
         elif family.dsp.packing == "sums":  # a replica reloads what was voted
             total += (layer.pe - len(layer.replicated)) * layer.acc_bits
+    if isinstance(layer, AddConfig):  # the element's register and the product's
+        rescaled = (p for p in products(layer) if p.role == "rescale")
+        total += sum(
+            p.count * (p.a[0] + p.bits) for p in rescaled if taken(p.a, p.b, p.bits, family)
+        )
     if isinstance(layer, LinearConfig | PoolConfig | JoinConfig):
         units = requantizers(layer)
         total += sum(_products(unit, family) for unit in units)

@@ -77,7 +77,7 @@ def residual(pe, edge, *, concat=False, control="none"):
         for name, source in (("first", "x"), ("second", "first"))
     ]  # fmt: skip
     if concat:
-        tables = (scales(rng, 1, kind), None)
+        tables = (scales(rng, 1, kind, 16), None)
         join = Concat(name="join", inputs=("second", "x"), requantize=tables, out=kind)
     else:
         join = Add(name="join", inputs=("second", "x"), multipliers=(19, 32), shift=6, out=kind)
@@ -86,9 +86,9 @@ def residual(pe, edge, *, concat=False, control="none"):
     return configure(graph, {"join": Fold(pe)}, guards)
 
 
-def scales(rng, channels, kind):
+def scales(rng, channels, kind, shift=24):
     multiplier = rng.integers(1 << 15, 1 << 16, channels)
-    return Requantize(multiplier, np.full(channels, 24), kind)
+    return Requantize(multiplier, np.full(channels, shift), kind)
 
 
 def synthesised(layers, folder):
