@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..hw.config import LayerConfig, LinearConfig, WindowedConfig
+from ..hw.join_config import JoinConfig
 from .design import Design
 from .folding import Goal
 from .folding.solve import RESOURCES
@@ -29,7 +30,8 @@ def explanation(design: Design, cost: Mapping[str, Any], target: Target) -> dict
     """{explain: [a layer each], bottleneck, device: {resource: {used, have, share}}}.
 
     `cost` is the design's COST. `utilisation` of a layer is its multiply-accumulates by what its
-    multipliers could do in the design's initiation interval.
+    multipliers could do in the design's initiation interval; `skip_words` are those of the FIFOs in
+    front of a join, one for each operand.
     """
     interval = cost["initiation_interval"]
     parts = {part["name"]: part for part in cost["layers"]}
@@ -70,6 +72,7 @@ def _layer(
         "out_lanes": layer.out_lanes,
         "buffer_words": (0 if layer.direct else window.depth) if window else None,
         "buffer_copies": (0 if layer.direct else window.ports) if window else None,
+        "skip_words": [o.depth for o in layer.operands] if isinstance(layer, JoinConfig) else [],
         "fifo_beats": layer.fifo_beats,
     }
 

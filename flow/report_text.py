@@ -117,7 +117,7 @@ _EXPLAINED = {
     "layer": "layer", "pe": "pe", "simd": "simd", "multiplier": "from", "weights": "weights",
     "multipliers": "multipliers", "utilisation": "used", "cycles_per_frame": "cycles",
     "luts": "LUT", "ffs": "FF", "dsps": "DSP", "brams": "BRAM",
-    "buffer_words": "buffer", "buffer_copies": "copies", "fifo_beats": "fifo",
+    "buffer_words": "buffer", "buffer_copies": "copies", "skip_words": "skip", "fifo_beats": "fifo",
 }  # fmt: skip
 _SHARES = ("utilisation", "share")
 
@@ -138,6 +138,8 @@ def _explanation(console: Console, result: Result) -> None:
 
 
 def _figure(key: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_cell(one) for one in value) or "-"
     return f"{value:.1%}" if key in _SHARES and value is not None else _cell(value)
 
 

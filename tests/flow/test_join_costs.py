@@ -12,10 +12,12 @@ from tercet.flow.costs.families import FAMILIES
 from tercet.flow.costs.joins import fork_registers
 from tercet.flow.costs.layer import forks, layer_resources, operand_lanes
 from tercet.flow.emit import TOP, emit
+from tercet.flow.estimator import estimate_command
 from tercet.flow.synth import synthesize
 from tercet.hw.config import INPUT
 from tercet.hw.configure import Fold, Protection, configure
 from tercet.hw.join_config import JoinConfig
+from tercet.quant import serialize
 from tercet.quant.ir import Add, Concat, Conv2d, Graph, Requantize, TensorType
 from tercet.sim import sites
 
@@ -65,8 +67,8 @@ def test_registers_of_more_networks_with_branches(tmp_path, random_dag, seed):
     check(configure(*random_dag(np.random.default_rng(seed))), tmp_path)
 
 
-def residual(pe, edge, *, concat=False, control="none"):
-    """Two convolutions and a branch around them, which meet in Add or Concat on `pe` lanes."""
+def residual_graph(edge, *, concat=False):
+    """Two convolutions and a branch around them, which meet in Add or Concat."""
     rng, kind, channels = np.random.default_rng(0), TensorType(8, True), 4
     common = {"weight_bits": 8, "stride": (1, 1), "padding": (1, 1, 1, 1)}
     nodes = [
@@ -81,9 +83,13 @@ def residual(pe, edge, *, concat=False, control="none"):
         join = Concat(name="join", inputs=("second", "x"), requantize=tables, out=kind)
     else:
         join = Add(name="join", inputs=("second", "x"), multipliers=(19, 32), shift=6, out=kind)
-    graph = Graph("residual", "x", (edge, edge, channels), kind, (*nodes, join), "join")
+    return Graph("residual", "x", (edge, edge, channels), kind, (*nodes, join), "join")
+
+
+def residual(pe, edge, *, concat=False, control="none"):
+    """Its circuits; the join on `pe` lanes."""
     guards = {"join": Protection(control=control)}
-    return configure(graph, {"join": Fold(pe)}, guards)
+    return configure(residual_graph(edge, concat=concat), {"join": Fold(pe)}, guards)
 
 
 def scales(rng, channels, kind, shift=24):
@@ -122,6 +128,18 @@ def test_a_deep_skip_fifo_goes_to_a_memory_block(tmp_path):
 @pytest.mark.parametrize(("pe", "edge", "concat"), [(4, 6, False), (2, 8, True), (1, 16, True)])
 def test_residual_networks_after_synthesis(tmp_path, pe, edge, concat, control):
     check_synthesis(residual(pe, edge, concat=concat, control=control), tmp_path)
+
+
+def test_explain_shows_the_words_that_wait_in_front_of_a_join(tmp_path):
+    path = tmp_path / "graph.json"
+    path.write_text(serialize.to_json(residual_graph(8)))
+    result = estimate_command(str(path), explain=True)
+    first, _, join = result["explain"]
+
+    assert result["bottleneck"] in ("first", "second")
+    assert (first["skip_words"], join["windows"], join["utilisation"]) == ([], None, None)
+    assert len(join["skip_words"]) == 2
+    assert sum(layer["rtl_ffs"] for layer in result["layers"]) == result["rtl_ffs"]
 
 
 def test_powers_of_two_take_no_multiplier():
