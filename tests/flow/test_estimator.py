@@ -1,5 +1,6 @@
 """Estimates: equal to the build's timing and registers, the same from a directory, and cheap."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -173,8 +174,11 @@ def test_clock_rate_is_not_made_up_and_the_source_says_what_is_exact(graph):
     assert "designs left out" in cost.source
 
 
-def test_a_family_without_a_model_has_cycles_and_no_numbers(graph):
-    cost = estimate(graph, target="ice40-up5k", folding=FOLDING)
+def test_a_family_without_a_model_has_cycles_and_no_numbers(graph, monkeypatch):
+    unknown = dataclasses.replace(targets.find("gw1n-9").family, name="stratix")
+    device = dataclasses.replace(targets.find("gw1n-9"), family=unknown)
+    monkeypatch.setattr(targets, "find", lambda name: device)
+    cost = estimate(graph, target="gw1n-9", folding=FOLDING)
 
     assert (cost.luts, cost.ffs, cost.dsps, cost.brams) == (None,) * 4
     assert cost.latency_cycles > 0
