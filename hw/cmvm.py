@@ -100,8 +100,15 @@ class AdderGraph:
 
     @property
     def adder_bits(self) -> int:
-        """Bits in which the operands of all adders overlap: the rest is wires and carries."""
-        return sum(_overlap(a, self.bits[a.a], self.bits[a.b]) for a in self.adders)
+        """LUTs where carries have cells of their own: overlaps, a difference's lowest bit twice."""
+        return sum(_overlap(a, self.bits[a.a], self.bits[a.b]) + a.minus for a in self.adders)
+
+    @property
+    def carry_bits(self) -> int:
+        """LUTs where two of them are one carry cell: all bits above the shifts, in pairs."""
+        results = self.bits[self.inputs :]
+        widths = (bits - a.shift for a, bits in zip(self.adders, results, strict=True))
+        return sum(width + width % 2 for width in widths)
 
     def evaluate(self, x: IntArray) -> IntArray:
         """y [n, outputs] of x [n, inputs], by the additions of the circuit."""

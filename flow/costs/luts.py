@@ -97,7 +97,8 @@ def features(
         _add(found, _window(layer, placed, family))
     match layer:
         case ShiftConfig():
-            found["shift_add_bits"] = layer.graph.adder_bits + sum(layer.widths)
+            carries = layer.graph.carry_bits + sum(layer.widths)
+            found["shift_add_bits"] = layer.graph.adder_bits if family.lut_inputs > 4 else carries
             found["clamp_bits"] = layer.clamps * layer.pe * layer.out_bits
         case LinearConfig():
             _add(found, _linear(layer, placed, family))
