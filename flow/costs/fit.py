@@ -18,6 +18,9 @@ SMALL = 50.0
 
 SWEEPS = 2000
 
+FLOORS = {"weight_rom": 0.5, "sum_bits": 0.5}
+"""Least prices of what cannot be had for nothing, however small the sample: a table, an adder."""
+
 
 @dataclass
 class Equations:
@@ -68,14 +71,15 @@ def cross_validate(equations: Equations, folds: int) -> list[float]:
 def _prices(
     matrix: Floats, equations: Equations, used: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> Floats:
-    """Non-negative least squares by coordinate descent."""
+    """Least squares with no price below its floor, by coordinate descent."""
     weight = 1 / (np.array(equations.sizes) + SMALL)
     scale = np.maximum(matrix.max(axis=0), 1e-9)
+    floor = np.array([FLOORS.get(name, 0.0) for name in equations.names])
     a = (matrix / scale * weight[:, None])[used]
-    b = (np.array(equations.luts) * weight)[used]
+    b = ((np.array(equations.luts) - matrix @ floor) * weight)[used]
     gram, target = a.T @ a, a.T @ b
     x: Floats = np.zeros(len(target))
     for _ in range(SWEEPS):
         for j in np.flatnonzero(np.diag(gram) > 0):
             x[j] = max(0.0, x[j] + (target[j] - gram[j] @ x) / gram[j, j])
-    return np.asarray(x / scale, dtype=np.float64)
+    return np.asarray(x / scale + floor, dtype=np.float64)
