@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..hw.config import LinearConfig
 from ..hw.configure import Fold
+from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
 from . import targets
 from .costs import luts
+from .costs.blocks import products
 from .costs.families import FAMILIES, Blocks
 from .costs.layer import layer_resources
+from .costs.packing import saves_blocks
 from .design import Design, prepare
 from .folding import Goal
 from .plan import Plan
@@ -69,7 +73,10 @@ class Cost:
 
 
 def estimate_design(design: Design, target: Target) -> dict[str, Any]:
-    """COST of a prepared design on a target."""
+    """COST of a prepared design on a target.
+
+    Raises InputError naming a layer whose lanes cannot share the target's multipliers.
+    """
     return _cost(design, target).to_json()
 
 
@@ -135,8 +142,22 @@ def estimate_command(
     return result
 
 
+def _check_pairs(design: Design, target: Target, family: Blocks) -> None:
+    """InputError, naming the layer, if two products do not share a multiplier of the target."""
+    for layer in design.layers:
+        if isinstance(layer, LinearConfig) and layer.pairs and not saves_blocks(layer, family):
+            (shared,) = (one for one in products(layer) if one.role == "pair")
+            raise InputError(
+                f'layer {layer.name}: multiplier = "dsp2" multiplies {shared.a[0]} by '
+                f"{shared.b[0]} bits, for which {target.name} has no multiplier that saves one; "
+                'set multiplier = "dsp"'
+            )
+
+
 def _cost(design: Design, target: Target) -> Cost:
     family, timing = FAMILIES.get(target.family.name), design.timing()
+    if family:
+        _check_pairs(design, target, family)
     model = luts.model(target.family.name) if family else None
     counted = layer_resources(design.layers, target.family.name)
     found = []

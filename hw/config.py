@@ -15,6 +15,7 @@ import numpy as np
 
 from ..quant.ir import IntArray, Requantize, Thresholds
 from .average import table_entries
+from .pairs import lane_pairs
 from .window_config import Tap, WindowConfig, clog2
 
 __all__ = [
@@ -292,6 +293,13 @@ class LinearConfig(WindowedConfig):
     def term_bits(self) -> int:
         """Bits of a signed product as the adder tree takes it."""
         return max(2, self.product_bits)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Lanes that share multipliers; constants are multiplied one by one."""
+        if self.multiplier != "dsp2" or not self.multiplies or self.constant_weights:
+            return ()
+        return lane_pairs(self.pe, self.group_lanes, self.replicated)
 
     @property
     def constant_weights(self) -> bool:

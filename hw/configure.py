@@ -54,8 +54,9 @@ __all__ = [
 
 Size = tuple[int, int, int]
 
-MULTIPLIERS = ("dsp", "lut", "shift")
-"""How a layer multiplies: `*`, sums of shifted rows, or unrolled into shared shift-adds."""
+MULTIPLIERS = ("dsp", "dsp2", "lut", "shift")
+"""How a layer multiplies: `*`, one `*` for two lanes, sums of shifted rows, or unrolled into shared
+shift-adds."""
 
 
 @dataclass(frozen=True)

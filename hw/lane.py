@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Value, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arith import adder_tree, bipolar, lut_multiply, rom, table
 from .config import LinearConfig, clog2
+from .pairs import half_bits
 from .site import Site
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "weight_word"]
 
 
 class Lane(wiring.Component):
@@ -23,11 +24,13 @@ class Lane(wiring.Component):
     straight back, a replica the voted value (the protected sphere starts at `act` and at the
     control inputs; ROM and weight register are inside).
 
+    A lane of a pair (`config.pairs`) gets its products from `hw.packed.PackedProducts` instead.
+
     Parameters: the layer's `config`, this lane's `index`, the `site` of its registers.
 
     Members: `address`, the ROM word of the step that is in `act` one cycle later (two, for block
-    RAM); `act`; `valid`, `first` (a step, a group's first step) as they reach the accumulator;
-    `group`, the pass whose bias starts the sum; `acc_in`, `acc`.
+    RAM), and `act`, or, in a pair, `products`; `valid`, `first` (a step, a group's first step) as
+    they reach the accumulator; `group`, the pass whose bias starts the sum; `acc_in`, `acc`.
     Raises ValueError for an index outside 0..pe - 1.
     """
 
@@ -35,11 +38,17 @@ class Lane(wiring.Component):
         if not 0 <= index < config.pe:
             raise ValueError(f"index must be 0..{config.pe - 1}, not {index}")
         self.config, self.index, self.site = config, index, site
+        self.packed = any(index in pair for pair in config.pairs)
         passes, _, steps, _ = config.weight.shape
+        source = {
+            "address": In(clog2(passes * steps)),
+            "act": In(config.simd * config.act_bits),
+        }
+        if self.packed:
+            source = {"products": In(config.simd * half_bits(config))}
         super().__init__(
             {
-                "address": In(clog2(passes * steps)),
-                "act": In(config.simd * config.act_bits),
+                **source,
                 "valid": In(1),
                 "first": In(1),
                 "group": In(clog2(passes)),
@@ -51,16 +60,7 @@ class Lane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, site = self.config, self.site
-        weights = self._weights(m)
-        # Cycle 1: products.
-        products: list[Value] = []
-        both = config.act_bipolar and config.weight_bipolar
-        for i in range(config.simd):
-            shape = unsigned(1) if both else signed(config.product_bits)
-            product = site.register(shape, f"product_{i}", "product")
-            act = self.act.word_select(i, config.act_bits)
-            m.d.sync += product.eq(self._product(act, weights[i]))
-            products.append(bipolar(product) if both else product)
+        products = self._shared() if self.packed else self._products(m)
         # Cycles 2..: adder tree; then the accumulator.
         total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
         bias = rom(
@@ -71,6 +71,25 @@ class Lane(wiring.Component):
         m.d.sync += acc.eq(Mux(self.valid, base + total, self.acc_in))
         m.d.comb += self.acc.eq(acc)
         return m
+
+    def _shared(self) -> list[Value]:
+        """Products that the pair's multipliers made."""
+        bits = half_bits(self.config)
+        return [self.products.word_select(i, bits).as_signed() for i in range(self.config.simd)]
+
+    def _products(self, m: Module) -> list[Value]:
+        """Cycle 1: products of this lane's own multipliers."""
+        config, site = self.config, self.site
+        weights = self._weights(m)
+        products: list[Value] = []
+        both = config.act_bipolar and config.weight_bipolar
+        for i in range(config.simd):
+            shape = unsigned(1) if both else signed(config.product_bits)
+            product = site.register(shape, f"product_{i}", "product")
+            act = self.act.word_select(i, config.act_bits)
+            m.d.sync += product.eq(self._product(act, weights[i]))
+            products.append(bipolar(product) if both else product)
+        return products
 
     def _product(self, act: Any, weight: Value) -> Value:
         """act * weight; a bipolar operand chooses between the other one and its negative."""
@@ -93,22 +112,32 @@ class Lane(wiring.Component):
         if config.constant_weights:
             shape = unsigned(1) if config.weight_bipolar else signed(bits)
             return [Const(value, shape) for value in rows[0]]
-        words = table(rows, bits)
-        store = memory.Memory(
-            shape=unsigned(bits * config.simd),
-            depth=len(words),
-            init=words,
-            attrs={"rom_style": "block" if config.block_weights else "logic"},
-        )
-        m.submodules.weights = store
-        read = store.read_port(domain="comb")
-        weight = site.register(unsigned(bits * config.simd), "weight", "weight")
-        m.d.comb += read.addr.eq(self.address)
-        if config.block_weights:
-            # The block RAM's own output register; its delay would end in the multiplier's.
-            latch = site.register(unsigned(bits * config.simd), "weight_latch", "weight")
-            m.d.sync += [latch.eq(read.data), weight.eq(latch)]
-        else:
-            m.d.sync += weight.eq(read.data)
+        weight = weight_word(m, config, site, table(rows, bits), bits * config.simd, self.address)
         each = [weight.word_select(i, bits) for i in range(config.simd)]
         return each if config.weight_bipolar else [word.as_signed() for word in each]
+
+
+def weight_word(
+    m: Module, config: LinearConfig, site: Site, words: list[int], width: int, address: Value
+) -> Signal:
+    """The register behind a weight ROM of `words` of `width` bits each.
+
+    It holds the word of `address` a cycle later, out of block RAM two.
+    """
+    store = memory.Memory(
+        shape=unsigned(width),
+        depth=len(words),
+        init=words,
+        attrs={"rom_style": "block" if config.block_weights else "logic"},
+    )
+    m.submodules.weights = store
+    read = store.read_port(domain="comb")
+    weight = site.register(unsigned(width), "weight", "weight")
+    m.d.comb += read.addr.eq(address)
+    if config.block_weights:
+        # The block RAM's own output register; its delay would end in the multiplier's.
+        latch = site.register(unsigned(width), "weight_latch", "weight")
+        m.d.sync += [latch.eq(read.data), weight.eq(latch)]
+    else:
+        m.d.sync += weight.eq(read.data)
+    return weight

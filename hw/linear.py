@@ -16,6 +16,7 @@ from .config import CHECK_CYCLES, LinearConfig, clog2
 from .control import ControlGroup
 from .fifo import OutputFifo
 from .lane import Lane
+from .packed import PackedProducts
 from .requantize import requantizer
 from .sequencer import Sequencer, assemble
 from .site import Site
@@ -91,21 +92,20 @@ class Linear(wiring.Component):
         if not (config.constant_weights or config.block_weights):
             address = self.group.register(len(control.address), "address")
             m.d.sync += self.group.set(address, control.address)
+        shared = self._packed(m, window, address)
         for index in range(config.pe):
             protected = index in config.replicated
             replicas = []
-            act: Value = window.act
-            if config.elements > config.simd:
-                picked = config.lane_elements(index)
-                act = Cat(window.act.word_select(i, config.act_bits) for i in picked)
             for replica in range(3 if protected else 1):
                 suffix = f"_r{replica}" if protected else ""
                 site = Site(config.name, index, replica if protected else None)
                 lane = Lane(config, index, site)
                 m.submodules[f"lane_{index}{suffix}"] = lane
+                if index in shared:
+                    m.d.comb += lane.products.eq(shared[index])
+                else:
+                    m.d.comb += [lane.address.eq(address), lane.act.eq(self._act(window, index))]
                 m.d.comb += [
-                    lane.address.eq(address),
-                    lane.act.eq(act),
                     lane.valid.eq(control.valid),
                     lane.first.eq(control.first),
                     lane.group.eq(control.group),
@@ -121,6 +121,24 @@ class Linear(wiring.Component):
                 m.d.comb += lane.acc_in.eq(result)
             results.append(result)
         return results
+
+    def _act(self, window: WindowBuffer, index: int) -> Value:
+        """The elements that lane `index` reads."""
+        config = self.config
+        if config.elements == config.simd:
+            return window.act
+        picked = config.lane_elements(index)
+        return Cat(window.act.word_select(i, config.act_bits) for i in picked)
+
+    def _packed(self, m: Module, window: WindowBuffer, address: Value) -> dict[int, Value]:
+        """The products of the lanes that share multipliers."""
+        config, found = self.config, {}
+        for pair in config.pairs:
+            unit = PackedProducts(config, pair, Site(config.name))
+            m.submodules[f"products_{pair[0]}_{pair[1]}"] = unit
+            m.d.comb += [unit.address.eq(address), unit.act.eq(self._act(window, pair[0]))]
+            found |= zip(pair, (unit.high, unit.low), strict=True)
+        return found
 
     def _drain(
         self, m: Module, results: list[Value], control: Sequencer

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 
 from ...hw.config import LayerConfig, LinearConfig, PoolConfig, WindowedConfig, clog2
 from ...hw.join_config import JoinConfig
+from ...hw.pairs import half_bits, high_bits
 from .families import Blocks, Ram
 from .joins import element, scales
 from .requantize import requantizers
 from .shapes import Shape, const, multiply
 from .thresholds import threshold_units
 
-__all__ = ["Memory", "Placed", "Product", "dsps", "memories", "place", "products"]
+__all__ = [
+    "Memory",
+    "Placed",
+    "Product",
+    "dsps",
+    "memories",
+    "place",
+    "products",
+    "single_lanes",
+]
 
 STREAM_MARKS = 3
 """Bits of a beat beside its data: first, last, err."""
@@ -114,11 +124,15 @@ def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
 def _weights(layer: LinearConfig) -> Iterator[Memory]:
     if layer.constant_weights:
         return
-    passes, pe, steps, simd = layer.weight.shape
-    depth, lanes = passes * steps, pe + 2 * len(layer.replicated)
+    passes, _, steps, simd = layer.weight.shape
+    depth, lanes = passes * steps, single_lanes(layer)
     style = "block" if layer.block_weights else "logic"
-    width = layer.weight_bits * simd
-    yield Memory("weight", depth, width, lanes, False, True, style=style)
+    if lanes:
+        width = layer.weight_bits * simd
+        yield Memory("weight", depth, width, lanes, False, True, style=style)
+    if layer.pairs:
+        width = (layer.weight_bits + high_bits(layer)) * simd
+        yield Memory("weight", depth, width, len(layer.pairs), False, True, style=style)
     if layer.modulus:
         width = layer.modulus.bit_length() * layer.elements
         yield Memory("checker", depth, width, 1, False, True)
@@ -146,15 +160,13 @@ def place(layer: LayerConfig, family: Blocks) -> list[Placed]:
 def products(layer: LayerConfig) -> Iterator[Product]:
     """Every multiplication that may take a DSP block."""
     if isinstance(layer, LinearConfig):
-        lanes = layer.pe + 2 * len(layer.replicated)
         act: Shape = (layer.act_bits, layer.act_signed)
         if not layer.multiplies or layer.multiplier == "shift":
             pass  # a bipolar operand chooses a sign; shift-adds are no products
         elif layer.constant_weights:
             yield from _constant_products(layer, act)
-        elif layer.multiplier == "dsp":
-            weight: Shape = (layer.weight_bits, True)
-            yield Product("lane", act, weight, layer.product_bits, lanes * layer.simd)
+        elif layer.multiplier != "lut":
+            yield from _lane_products(layer, act)
     if isinstance(layer, JoinConfig):
         for operand, scale in zip(layer.operands, scales(layer), strict=False):
             if scale & (scale - 1):
@@ -166,6 +178,22 @@ def products(layer: LayerConfig) -> Iterator[Product]:
                 continue  # a shift
             for (a, b), bits in zip(unit.factors, unit.products, strict=True):
                 yield Product("requantize", a, b, bits, 1)
+
+
+def _lane_products(layer: LinearConfig, act: Shape) -> Iterator[Product]:
+    """Those of single lanes, and one for each two of a pair."""
+    if lanes := single_lanes(layer):
+        weight: Shape = (layer.weight_bits, True)
+        yield Product("lane", act, weight, layer.product_bits, lanes * layer.simd)
+    if layer.pairs:
+        half = half_bits(layer)
+        weight = (half + high_bits(layer), True)
+        yield Product("pair", act, weight, 2 * half, len(layer.pairs) * layer.simd)
+
+
+def single_lanes(layer: LinearConfig) -> int:
+    """Lanes with multipliers of their own, replicas among them."""
+    return layer.pe + 2 * len(layer.replicated) - 2 * len(layer.pairs)
 
 
 def dsps(found: Iterable[Product], family: Blocks) -> float:

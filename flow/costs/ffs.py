@@ -22,14 +22,16 @@ from ...hw.config import (
     tree_levels,
 )
 from ...hw.join_config import JoinConfig
+from ...hw.pairs import half_bits, high_bits
 from ...hw.shift_config import ShiftConfig
+from .blocks import single_lanes
 from .joins import join_registers
 from .registers import ALARM_BITS, Register, ff_bits
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
 
-__all__ = ["Register", "converter", "ff_bits", "registers"]
+__all__ = ["Register", "converter", "ff_bits", "registers", "weight_columns"]
 
 MARKS = 6
 """Marks that follow a step through the pipeline; a seventh, `start`, where passes are counted."""
@@ -162,7 +164,7 @@ def _threshold(unit: ThresholdUnit) -> Iterator[Register]:
 
 
 def _linear(layer: LinearConfig) -> Iterator[Register]:
-    passes, pe, steps, simd = layer.weight.shape
+    passes, pe, steps, _ = layer.weight.shape
     units, searches = requantizers(layer), threshold_units(layer)
     indexed = any(unit.columns for unit in units) or any(unit.indexed for unit in searches)
     biased = passes > 1 and bool((layer.bias != layer.bias[0]).any())
@@ -173,17 +175,13 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
     addressed = rom and not layer.block_weights
     if addressed:
         yield Register("address", "control", clog2(passes * steps))
-    lanes = pe + 2 * len(layer.replicated)
     if rom:
         ranks = 2 if layer.block_weights else 1
-        yield Register("weight", "weight", layer.weight_bits * simd, lanes * ranks)
+        yield Register("weight", "weight", weight_columns(layer), ranks)
     if isinstance(layer, ShiftConfig):
         yield from _shift_adds(layer)
     else:
-        yield Register("product", "product", layer.product_bits, lanes * simd)
-        for bits in tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK):
-            yield Register("sum", "product", bits, lanes)
-        yield Register("acc", "accumulator", layer.acc_bits, lanes)
+        yield from _lanes(layer)
     if layer.beats > 1:
         yield Register("drain", "accumulator", layer.acc_bits * pe)
         yield Register("left", "control", layer.beats + 3)
@@ -197,6 +195,23 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
     for search in searches:
         yield from _threshold(search)
     yield Register("late", "control", late)
+
+
+def weight_columns(layer: LinearConfig) -> int:
+    """Bits of all lanes' weight words together."""
+    paired = len(layer.pairs) * (layer.weight_bits + high_bits(layer))
+    return layer.simd * (single_lanes(layer) * layer.weight_bits + paired)
+
+
+def _lanes(layer: LinearConfig) -> Iterator[Register]:
+    """Products, adder trees and accumulators; a pair's products are twice as wide as one."""
+    lanes, pairs, half = single_lanes(layer), len(layer.pairs), half_bits(layer)
+    yield Register("product", "product", layer.product_bits, lanes * layer.simd)
+    yield Register("pair", "product", 2 * half, pairs * layer.simd)
+    for count, bits in ((lanes, layer.term_bits), (2 * pairs, half)):
+        sums = tree_sums([bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
+        yield Register("sum", "product", sum(sums), count)
+    yield Register("acc", "accumulator", layer.acc_bits, lanes + 2 * pairs)
 
 
 def _shift_adds(layer: ShiftConfig) -> Iterator[Register]:

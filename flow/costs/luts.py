@@ -26,13 +26,14 @@ from ...hw.config import (
     clog2,
 )
 from ...hw.join_config import AddConfig, JoinConfig
+from ...hw.pairs import half_bits
 from ...hw.shift_config import ShiftConfig
-from .blocks import Placed, products
+from .blocks import Placed, products, single_lanes
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import FAMILIES, Blocks
 from .ffs import Register
 from .mapped import distinct_weights
-from .packing import in_blocks, packed_sums, scaled_in_blocks, taken
+from .packing import in_blocks, packed_sums, pairs_in_blocks, scaled_in_blocks, taken
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -192,7 +193,7 @@ def _linear(
         yield "sum_bits", 0 if layer.constant_weights else lanes * simd * layer.product_bits
     elif layer.constant_weights:
         yield from _constant_products(layer, family)
-    elif layer.multiplier == "lut" or not in_blocks(layer, family):
+    elif not (in_blocks(layer, family) or pairs_in_blocks(layer, family)):
         moving, fixed = _multiplier_bits(layer)
         yield "multiplier_bits", layer.act_bits * moving
         yield "fixed_bits", layer.act_bits * fixed
@@ -200,17 +201,26 @@ def _linear(
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
         yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer), family.lut_inputs)
-    sums = tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
-    packed = packed_sums(layer, family)
-    added = sums[-(-simd // ADDS_PER_RANK) :] if packed and simd > 1 else sums
-    yield "sum_bits", lanes * sum(added)
-    extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
-    yield "compress_bits", 0 if packed else lanes * max(0, extra) * layer.term_bits
-    yield "packed_bits" if packed and simd == 1 else "acc_bits", lanes * layer.acc_bits
+    alone = single_lanes(layer)
+    yield from _sums(layer, alone, layer.term_bits, packed=packed_sums(layer, family))
+    yield from _sums(layer, lanes - alone, half_bits(layer), packed=False)
     if (layer.bias != layer.bias[0]).any():
         yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
     yield "voter_bits", len(layer.replicated) * layer.acc_bits
+
+
+def _sums(
+    layer: LinearConfig, lanes: int, bits: int, *, packed: bool
+) -> Iterable[tuple[str, float]]:
+    """Adder trees and accumulators of `lanes` lanes; `packed`: blocks do a part."""
+    simd = layer.simd
+    sums = tree_sums([bits] * simd, layer.acc_bits, ADDS_PER_RANK)
+    added = sums[-(-simd // ADDS_PER_RANK) :] if packed and simd > 1 else sums
+    yield "sum_bits", lanes * sum(added)
+    extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
+    yield "compress_bits", 0 if packed else lanes * max(0, extra) * bits
+    yield "packed_bits" if packed and simd == 1 else "acc_bits", lanes * layer.acc_bits
 
 
 def _constant_products(layer: LinearConfig, family: Blocks) -> Iterable[tuple[str, float]]:

@@ -23,11 +23,12 @@ from ...hw.config import (
     multiplies_by_one,
 )
 from ...hw.join_config import AddConfig, JoinConfig, PadConfig
+from ...hw.pairs import codes, high_bits
 from ...quant.ir import IntArray, Requantize
-from .blocks import Placed
+from .blocks import Placed, single_lanes
 from .columns import bits_of, distinct
 from .families import Blocks
-from .ffs import REDUCE_CYCLES
+from .ffs import REDUCE_CYCLES, weight_columns
 from .packing import packed_registers
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums, vector
@@ -144,7 +145,7 @@ def _unflagged(layer: LayerConfig) -> int:
 
 
 def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
-    lanes = layer.pe + 2 * len(layer.replicated)
+    lanes = single_lanes(layer)
     if layer.multiplier == "shift":
         return 0
     if layer.constant_weights:
@@ -161,7 +162,7 @@ def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
         )
         total -= (before - after) * lanes
     weights = next(one for one in placed if one.memory.role == "weight")
-    whole = layer.weight_bits * layer.simd * lanes
+    whole = weight_columns(layer)
     if weights.brams:  # the block holds the first of the two ranks
         return total - whole
     ranks = 2 if layer.block_weights else 1
@@ -198,8 +199,13 @@ def distinct_weights(layer: LinearConfig) -> int:
     pe, simd = layer.pe, layer.simd
     rows = layer.weight_codes.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
     bits = bits_of(rows, layer.weight_bits).reshape(len(rows), pe, -1)
-    plain = [lane for lane in range(pe) if lane not in layer.replicated]
-    total = distinct(bits[:, plain].reshape(len(bits), -1))
+    paired = {lane for pair in layer.pairs for lane in pair}
+    plain = [lane for lane in range(pe) if lane not in layer.replicated and lane not in paired]
+    columns = [bits[:, plain].reshape(len(bits), -1)]
+    for pair in layer.pairs:
+        low, high = codes(layer, pair)
+        columns += [bits_of(low, layer.weight_bits), bits_of(high, high_bits(layer))]
+    total = distinct(np.concatenate(columns, axis=1))
     for lane in layer.replicated:
         total += 3 * distinct(bits[:, lane])
     return total

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...hw.config import ADDS_PER_RANK, LayerConfig, LinearConfig, PoolConfig
-from ...hw.join_config import AddConfig, JoinConfig
-from .blocks import products
+from ...hw.join_config import JoinConfig
+from ...hw.pairs import half_bits
+from .blocks import dsps, products, single_lanes
 from .families import Blocks
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import Shape, tree_sums
 
-__all__ = ["in_blocks", "packed_registers", "packed_sums", "scaled_in_blocks", "taken"]
+__all__ = [
+    "in_blocks",
+    "packed_registers",
+    "packed_sums",
+    "pairs_in_blocks",
+    "saves_blocks",
+    "scaled_in_blocks",
+    "taken",
+]
 
 
 def packed_registers(layer: LayerConfig, family: Blocks) -> int:
@@ -17,26 +28,29 @@ def packed_registers(layer: LayerConfig, family: Blocks) -> int:
     if family.dsp is None or family.dsp.packing == "none":
         return 0
     total = 0
-    if isinstance(layer, LinearConfig) and in_blocks(layer, family):
-        bits = term_bits(layer)
-        lanes = layer.pe + 2 * len(layer.replicated)
-        total += lanes * layer.simd * bits
-        if family.dsp.packing == "sums" and layer.simd > 1:
-            sums = tree_sums([bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
-            total += lanes * sum(sums[: -(-layer.simd // ADDS_PER_RANK)])
-        elif family.dsp.packing == "sums":  # a replica reloads what was voted
-            total += (layer.pe - len(layer.replicated)) * layer.acc_bits
-    if isinstance(layer, AddConfig):  # the element's register and the product's
-        rescaled = (p for p in products(layer) if p.role == "rescale")
-        total += sum(
-            p.count * (p.a[0] + p.bits) for p in rescaled if taken(p.a, p.b, p.bits, family)
-        )
+    if isinstance(layer, LinearConfig):
+        total += _lanes(layer, family) if in_blocks(layer, family) else 0
+        if pairs_in_blocks(layer, family):  # with the constant that is added
+            total += 2 * half_bits(layer) * layer.simd * len(layer.pairs)
     if isinstance(layer, LinearConfig | PoolConfig | JoinConfig):
         units = requantizers(layer)
         total += sum(_products(unit, family) for unit in units)
         if family.dsp.packing == "sums" and units and scaled_in_blocks(units[0], family):
             total += distinct_columns(units)
             total += layer.out_lanes * units[0].acc_bits * (layer.beats > 1)
+    return total
+
+
+def _lanes(layer: LinearConfig, family: Blocks) -> int:
+    """Registers of single lanes: products, and what the blocks add to them."""
+    assert family.dsp is not None
+    bits, lanes = term_bits(layer), single_lanes(layer)
+    total = lanes * layer.simd * bits
+    if family.dsp.packing == "sums" and layer.simd > 1:
+        sums = tree_sums([bits] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
+        total += lanes * sum(sums[: -(-layer.simd // ADDS_PER_RANK)])
+    elif family.dsp.packing == "sums":  # a replica reloads what was voted
+        total += (lanes - 3 * len(layer.replicated)) * layer.acc_bits
     return total
 
 
@@ -54,6 +68,18 @@ def in_blocks(layer: LinearConfig, family: Blocks) -> bool:
     """Whether the lanes' products are made by multiplier blocks."""
     lanes = [product for product in products(layer) if product.role == "lane"]
     return bool(lanes) and all(taken(p.a, p.b, p.bits, family) for p in lanes)
+
+
+def pairs_in_blocks(layer: LinearConfig, family: Blocks) -> bool:
+    """Whether a block makes the products of two lanes."""
+    pairs = [product for product in products(layer) if product.role == "pair"]
+    return any(taken(p.a, p.b, p.bits, family) for p in pairs)
+
+
+def saves_blocks(layer: LayerConfig, family: Blocks) -> bool:
+    """Whether pairs take fewer blocks than their lanes would alone; without pairs they do not."""
+    alone = replace(layer, multiplier="dsp")
+    return dsps(products(layer), family) < dsps(products(alone), family)
 
 
 def taken(a: Shape, b: Shape, bits: int, family: Blocks) -> bool:

@@ -12,6 +12,8 @@ from ...hw.configure import Fold, Protection, configure_layer
 from ...quant import shapes
 from ...quant.errors import InputError
 from ...quant.ir import ArgMax, Conv2d, Dense, Graph, Node
+from ..costs.families import Blocks
+from ..costs.packing import saves_blocks
 
 __all__ = ["Choice", "multipliers", "shaped", "variants"]
 
@@ -94,11 +96,12 @@ def _foldings(graph: Graph, node: Node) -> Iterator[Fold]:
 
 
 def variants(
-    choice: Choice, graph: Graph, node: Node, guard: Protection, *, dsp: bool
+    choice: Choice, graph: Graph, node: Node, guard: Protection, family: Blocks | None
 ) -> list[Choice]:
     """The choice with its products in DSP blocks or LUTs and its weights in block RAM or logic.
 
-    A fully unrolled layer has constants for weights; a small one may be made of shift-adds.
+    Lanes share DSP blocks where that saves some in a `family`; None has no blocks. A fully
+    unrolled layer has constants for weights; a small one may be made of shift-adds.
     """
     layer = choice.layer
     if not isinstance(layer, LinearConfig):
@@ -108,12 +111,20 @@ def variants(
     bits = layer.weight.shape[0] * layer.weight.shape[2] * layer.simd * layer.weight_bits
     places = ["block"] * (bits >= LEAST_BLOCK_BITS) + ["logic"] * (bits <= MOST_LOGIC_BITS)
     found = []
-    for multiplier in ("dsp", "lut") if dsp else ("dsp",):
+    for multiplier in ("dsp", "dsp2", "lut") if family else ("dsp",):
         for place in places:
             fold = replace(choice.fold, multiplier=multiplier, weights=place)
             guarded = _gathered(guard, node, fold)
-            found.append(Choice(fold, configure_layer(graph, node, fold, guarded)))
+            layer = configure_layer(graph, node, fold, guarded)
+            if multiplier != "dsp2" or _shares(layer, family):
+                found.append(Choice(fold, layer))
     return found
+
+
+def _shares(layer: LayerConfig, family: Blocks | None) -> bool:
+    """Whether lanes share multipliers, and blocks of the family are saved by that."""
+    linear = isinstance(layer, LinearConfig) and layer.pairs
+    return bool(linear) and family is not None and saves_blocks(layer, family)
 
 
 def _shifted(choice: Choice, graph: Graph, node: Node, guard: Protection) -> list[Choice]:

@@ -13,6 +13,7 @@ from ...hw.configure import Fold, Protection, circuit_nodes, sources
 from ...quant.errors import InputError
 from ...quant.ir import Graph, Node
 from ..costs import luts
+from ..costs.families import FAMILIES
 from ..costs.layer import resources
 from ..targets import Target
 from .choices import UNPROTECTED, Choice, shaped, variants
@@ -111,7 +112,7 @@ class Solver:
                     self.graph,
                     node,
                     self.guards[node.name],
-                    dsp=self.target.dsps > 0,
+                    FAMILIES.get(self.target.family.name) if self.target.dsps else None,
                 )
             options += self._variants[choice]
         return options

@@ -108,7 +108,7 @@ def test_layers_of_a_network_in_order():
         (Fold(4, 1), r"layer fc: pe = 4 does not divide 6 .* choose one of \[1, 2, 3, 6\]"),
         (Fold(1, 5), r"layer fc: simd = 5 does not divide 12 .* \[1, 2, 3, 4, 6, 12\]"),
         (Fold(0, 1), "layer fc: pe = 0"),
-        (Fold(1, 1, "tables"), "layer fc: multiplier 'tables' is not dsp, lut, shift"),
+        (Fold(1, 1, "tables"), "layer fc: multiplier 'tables' is not dsp, dsp2, lut, shift"),
     ],
 )
 def test_a_folding_has_to_fit(fold, match):
