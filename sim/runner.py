@@ -5,12 +5,14 @@ times slower, and changes os.environ; so the few variables that its simulator li
 here.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from ..quant.errors import ClaimError, InputError
 from . import probe, verilate
 from .manifest import Manifest, Register
 
-__all__ = ["Bench", "Result", "build", "program", "python_path", "start"]
+__all__ = ["Bench", "Result", "build", "program", "python_path", "recipe", "start"]
 
 TIMEOUT_S = 3600
+POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,37 @@ def python_path() -> str:
     return os.pathsep.join(e for e in kept if Path(e).exists() and Path(e).resolve() != here)
 
 
-def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
-    """The model of the design inside its probe, with these registers writable from a bench.
+def recipe(manifest: Manifest, registers: Iterable[Register] = ()) -> verilate.Recipe:
+    """The design inside its probe, with these registers writable from a cocotb bench.
 
-    Raises InputError if cocotb is not installed or the Verilog does not compile.
+    `verilate.executable` compiles it. Raises InputError if cocotb is not installed.
     """
     sources = {
         "public.vlt": probe.control_file(manifest, registers),
         "design.v": manifest.verilog.read_text(encoding="utf-8"),
         "probe.sv": probe.wrapper(manifest),
     }
-    return program(sources)
+    return _recipe(sources)
+
+
+def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
+    """The cocotb model of `recipe`; errors as `program`."""
+    return verilate.executable(recipe(manifest, registers))
 
 
 def program(sources: Mapping[str, str]) -> Path:
-    """The cocotb model of Verilog and .vlt texts with top module probe.TOP; errors as `build`."""
+    """The cocotb model of Verilog and .vlt texts with top module probe.TOP.
+
+    Raises InputError if cocotb is not installed or the Verilog does not compile.
+    """
+    return verilate.executable(_recipe(sources))
+
+
+def _recipe(sources: Mapping[str, str]) -> verilate.Recipe:
     share, libraries, _ = _cocotb()
     main = (share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8")
     link = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator")
-    return verilate.executable(verilate.Recipe(sources, probe.TOP, main, ("--vpi",), link))
+    return verilate.Recipe(sources, probe.TOP, main, ("--vpi",), link)
 
 
 def _cocotb() -> tuple[Path, Path, str]:
@@ -91,18 +106,29 @@ class Bench:
             self._process.kill()
             self._process.wait()
 
-    def wait(self, timeout_s: float = TIMEOUT_S) -> list[Result]:
+    def wait(
+        self, timeout_s: float = TIMEOUT_S, progress: Callable[[str], None] | None = None
+    ) -> list[Result]:
         """One result a test, in order; a test that left none failed, with the log's last line.
 
-        Raises ClaimError if they do not end in time.
+        `progress` is told every second which tests have not ended. Raises ClaimError if they do
+        not end in time.
         """
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            names = ", ".join(self._names)
-            raise ClaimError(f"benches {names} did not end in {timeout_s:.0f} s") from None
+        deadline = time.monotonic() + timeout_s
+        while self._process.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                names = ", ".join(self._names)
+                raise ClaimError(f"benches {names} did not end in {timeout_s:.0f} s")
+            if progress is not None:
+                progress(f"waiting for {', '.join(self._unfinished())}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(min(left, POLL_S))
         verdicts = _verdicts(self._work / "results.xml")
         return [self._result(name, verdicts.get(name)) for name in self._names]
+
+    def _unfinished(self) -> list[str]:
+        return [name for name in self._names if not (self._work / f"{name}.json").is_file()]
 
     def _result(self, name: str, verdict: str | None) -> Result:
         path = self._work / f"{name}.json"

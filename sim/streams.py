@@ -1,27 +1,26 @@
-"""Drivers, monitors and in-order checkers of the streams of a probed design (sim/probe.py).
+"""Driver and monitor of the streams of a probed design (sim/probe.py), inside the simulator.
 
-They run inside the simulator. One coroutine wakes once a cycle, at the falling edge: it reads which
-streams moved a beat at the last rising edge, hands those beats to their checkers as one integer
-{err, last, first, data}, and drives what the design samples at the next rising edge. Checkers
-compare whole words and take a beat apart only when it is wrong.
+One coroutine wakes once a cycle, at the falling edge: it reads which streams moved a beat at the
+last rising edge, hands those beats to their checkers (checker.py) as one integer {err, last, first,
+data}, and drives what the design samples at the next rising edge.
 """
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.handle import HierarchyObject
 
-from .manifest import Manifest, Stream, Words
+from . import budget
+from .checker import Checker, Outcome, flagged
+from .manifest import Manifest, Words
 
-__all__ = ["Checker", "Link", "Mismatch", "Outcome", "always", "flagged", "pause", "random_bits"]
+__all__ = ["Link", "always", "pause", "random_bits"]
 
 PERIOD_NS = 10
 RESET_CYCLES = 3
-LISTED = 10
 BLOCK = 256
 
 Pattern = Iterator[int]
@@ -45,148 +44,6 @@ def pause(before: int, length: int) -> Pattern:
     yield from itertools.repeat(1)
 
 
-def flagged(layout: Stream, words: Words) -> Iterator[int]:
-    """The beats of frames [n, beats, word_bytes] as {last, first, data}, one frame at a time."""
-    first, last = 1 << layout.word_bits, 2 << layout.word_bits
-    for frame in words:
-        beats = layout.to_ints(frame[None])
-        beats[0] |= first
-        beats[-1] |= last
-        yield from beats
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """One wrong element: its index in the model's order, or None if only first/last/err differ."""
-
-    layer: str
-    frame: int
-    element: tuple[int, ...] | None
-    got: int | str
-    expected: int | str
-
-    def __str__(self) -> str:
-        where = "markers" if self.element is None else f"element {list(self.element)}"
-        return f"{self.layer}: frame {self.frame}, {where}: got {self.got}, not {self.expected}"
-
-
-@dataclass
-class Checker:
-    """Compares the beats of one stream, in order, with the expected frames.
-
-    `words` uint8 [n, beats, word_bytes]; err must be 0 on every beat. `ends` holds the cycle of
-    each frame's last beat.
-    """
-
-    layer: str
-    layout: Stream
-    words: Words
-    beats: int = 0
-    wrong: int = 0
-    mismatches: list[Mismatch] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._expected = flagged(self.layout, self.words)
-        self._last = 2 << self.layout.word_bits
-
-    @property
-    def finished(self) -> bool:
-        """All expected beats have come."""
-        return self.beats >= len(self.words) * self.layout.beats
-
-    def beat(self, word: int, cycle: int) -> None:
-        """Take the next beat {err, last, first, data}."""
-        expected = next(self._expected, None)
-        if word != expected:
-            self._explain(word, expected)
-        if word & self._last:
-            self.ends.append(cycle)
-        self.beats += 1
-
-    def _explain(self, word: int, expected: int | None) -> None:
-        frame, beat = divmod(self.beats, self.layout.beats)
-        if expected is None:
-            self._note(Mismatch(self.layer, frame, None, "a beat", "no beat"))
-            return
-        mask = (1 << self.layout.word_bits) - 1
-        for lane, got, wanted in _different(self.layout, word & mask, expected & mask):
-            index = _element(self.layout, beat * self.layout.lanes + lane)
-            self._note(Mismatch(self.layer, frame, index, got, wanted))
-        if word & ~mask != expected & ~mask:
-            self._note(
-                Mismatch(self.layer, frame, None, self._markers(word), self._markers(expected))
-            )
-
-    def _markers(self, word: int) -> str:
-        flags = word >> self.layout.word_bits
-        return f"first={flags & 1} last={flags >> 1 & 1} err={flags >> 2 & 1}"
-
-    def _note(self, mismatch: Mismatch) -> None:
-        self.wrong += 1
-        if len(self.mismatches) < LISTED:
-            self.mismatches.append(mismatch)
-
-
-def _different(layout: Stream, word: int, expected: int) -> Iterator[tuple[int, int, int]]:
-    """(lane, value, expected value) of each lane that differs."""
-    for lane in range(layout.lanes):
-        shift, mask = lane * layout.lane_bits, (1 << layout.lane_bits) - 1
-        got, wanted = word >> shift & mask, expected >> shift & mask
-        if got != wanted:
-            yield lane, _value(layout, got), _value(layout, wanted)
-
-
-def _value(layout: Stream, bits: int) -> int:
-    if layout.bipolar:
-        return 2 * bits - 1
-    sign = 1 << (layout.lane_bits - 1)
-    return (bits ^ sign) - sign if layout.signed else bits
-
-
-def _element(layout: Stream, position: int) -> tuple[int, ...]:
-    """Index in the model's order of the element at a position of the frame."""
-    index = [int(i) for i in np.unravel_index(position, layout.shape)]
-    if layout.permutation is not None:
-        index[-1] = layout.permutation[index[-1]]
-    return tuple(index)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one run saw; `starts` are the cycles of the first beats that the input took."""
-
-    cycles: int
-    hang: bool
-    unstable: tuple[str, ...]
-    starts: tuple[int, ...]
-    checkers: tuple[Checker, ...]
-
-    @property
-    def wrong(self) -> int:
-        """Wrong elements and markers, of all streams."""
-        return sum(checker.wrong for checker in self.checkers)
-
-    @property
-    def output(self) -> Checker:
-        """The checker of the design's output."""
-        return self.checkers[0]
-
-    @property
-    def passed(self) -> bool:
-        """Everything came, in order and right, and no offered beat was changed."""
-        return not self.wrong and not self.hang and not self.unstable
-
-    def report(self) -> dict[str, Any]:
-        """For JSON: the first ten mismatches in words, and the counts."""
-        lines = [str(m) for checker in self.checkers for m in checker.mismatches][:LISTED]
-        if self.hang:
-            missing = [c.layer for c in self.checkers if not c.finished]
-            lines.append(f"no beat for too long; unfinished: {', '.join(missing)}")
-        lines += [f"{name}: an offered beat was changed or withdrawn" for name in self.unstable]
-        return {"cycles": self.cycles, "mismatches": self.wrong, "report": lines}
-
-
 class Link:
     """The bench's hold on the probe: reset it, play frames through it.
 
@@ -200,7 +57,8 @@ class Link:
         self._words = [dut[f"word_{k}"] for k in range(1, len(self.streams) + 1)]
         self._moved, self._drive, self._word = dut["moved"], dut["drive"], dut["word"]
         self.edge = dut["clk"].falling_edge
-        self.patience = 4 * manifest.latency_cycles + 1000
+        self.patience = budget.patience(manifest)
+        self.drain = budget.drain(manifest)
         Clock(dut["clk"], PERIOD_NS, "ns").start()
 
     async def reset(self) -> None:
@@ -212,10 +70,11 @@ class Link:
             await self.edge
         self.dut["rst"].value = 0
 
-    def checkers(self, frames: slice) -> tuple[Checker, ...]:
-        """Fresh checkers of the output and every tap for these frames."""
+    def checkers(self, frames: slice, taps: bool = True) -> tuple[Checker, ...]:
+        """Fresh checkers of the output, and of every tap unless `taps` is False."""
         pairs = zip(self.streams, self.expected[1:], strict=True)
-        return tuple(Checker(name, layout, words[frames]) for (name, layout), words in pairs)
+        found = tuple(Checker(name, layout, words[frames]) for (name, layout), words in pairs)
+        return found if taps else found[:1]
 
     async def play(
         self,
@@ -226,18 +85,21 @@ class Link:
         cycles: int | None = None,
         act: Callable[[int], Awaitable[None]] | None = None,
         patience: int = 0,
+        taps: bool = True,
     ) -> Outcome:
         """Play `frames`, offering where `idle` is 1 and taking where `ready` is 1.
 
         Stops when every checker has finished and nothing more came for a while, after `cycles`
         cycles, or when nothing moved for too long (`patience` cycles are added to that bound).
         `act(cycle)` is awaited after the falling edge that follows rising edge number `cycle`.
+        Without `taps` only the output is compared, and the run ends with its last frame.
         """
         offer, take = idle or always(), ready or always()
         source = flagged(self.manifest.input, self.expected[0][frames])
-        checkers = self.checkers(frames)
+        checkers = self.checkers(frames, taps)
         handlers = _Handlers(checkers, self._words)
-        first, drain = 1 << self.manifest.input.word_bits, self.manifest.latency_cycles
+        edge, moves, drives = self.edge, self._moved, self._drive
+        first, drain = 1 << self.manifest.input.word_bits, self.drain if taps else 0
         patience += self.patience
         starts: list[int] = []
         word = next(source, None)
@@ -248,13 +110,18 @@ class Link:
                 self._word.value = word
             drive = next(take) << 1 | offered
             if drive != driven:
-                self._drive.value = driven = drive
-            await self.edge
+                drives.value = driven = drive
+            await edge
             cycle += 1
             if act is not None:
                 await act(cycle)
-            moved = self._moved.value.to_unsigned()
-            quiet = 0 if moved else quiet + 1
+            moved = moves.value.to_unsigned()
+            if not moved:
+                quiet += 1
+                if quiet >= drain and all(checker.finished for checker in checkers):
+                    break
+                continue
+            quiet = 0
             if moved & 1:
                 assert word is not None
                 offered = 0
@@ -263,8 +130,6 @@ class Link:
                 word = next(source, None)
             for checker, handle in handlers[moved]:
                 checker.beat(handle.value.to_unsigned(), cycle)
-            if quiet == drain and all(checker.finished for checker in checkers):
-                break
         return Outcome(cycle, quiet >= patience, self._unstable(), tuple(starts), checkers)
 
     def _unstable(self) -> tuple[str, ...]:
@@ -278,7 +143,7 @@ class _Handlers(dict[int, tuple[tuple[Checker, Any], ...]]):
 
     def __init__(self, checkers: tuple[Checker, ...], words: list[Any]) -> None:
         super().__init__()
-        self._pairs = tuple(zip(checkers, words, strict=True))
+        self._pairs = tuple(zip(checkers, words, strict=False))
 
     def __missing__(self, moved: int) -> tuple[tuple[Checker, Any], ...]:
         found = tuple(pair for k, pair in enumerate(self._pairs, 1) if moved >> k & 1)

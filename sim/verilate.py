@@ -43,35 +43,47 @@ class Recipe:
 def executable(recipe: Recipe) -> Path:
     """The compiled program of the recipe, from the cache or new.
 
-    Raises InputError if Verilator or the compiler refuses the sources, with its first error line.
+    Recipes that differ in `main` and `link` only share the compiled design. Raises InputError if
+    Verilator or the compiler refuses the sources, with its first error line.
     """
     verilator, compiler = toolchain.verilator(), toolchain.compiler()
     parts = [verilator.text, str(verilator.root), compiler.version, str(compiler.program)]
-    parts += [recipe.top, recipe.main, recipe.optimise, *WAIVED, *DEFINES]
-    parts += [*recipe.verilator_flags, "--", *recipe.link]
+    parts += [recipe.top, recipe.optimise, *WAIVED, *DEFINES, *recipe.verilator_flags, "--"]
     for name, text in recipe.sources.items():
         parts += [name, text]
-    return cache.entry("model", cache.key(*parts), lambda work: _build(recipe, work)) / "model"
+    design = cache.key(*parts)
+    model = cache.key(design, recipe.main, *recipe.link)
+    return cache.entry("model", model, lambda work: _link(recipe, design, work)) / "model"
+
+
+def _link(recipe: Recipe, name: str, work: Path) -> None:
+    """Compile `main` against the design's headers and join them."""
+    design = cache.entry("design", name, lambda folder: _build(recipe, folder))
+    (work / "main.cpp").write_text(recipe.main, encoding="utf-8")
+    _compile(work / "main.cpp", work, "-O1", design)
+    objects = [design / "fast.o", design / "slow.o", *(_runtime() / f"{n}.o" for n in RUNTIME)]
+    command: list[str | Path] = [toolchain.compiler().program, "-o", "model", "main.o"]
+    _call([*command, *objects, *recipe.link, "-pthread"], work)
+    for path in work.iterdir():
+        if path.name not in ("model", "main.cpp"):
+            path.unlink()
 
 
 def _build(recipe: Recipe, work: Path) -> None:
+    """The design's objects, and the headers and sources that belong to them."""
     for name, text in recipe.sources.items():
         (work / name).write_text(text, encoding="utf-8")
-    (work / "main.cpp").write_text(recipe.main, encoding="utf-8")
     _verilate(recipe, work)
     generated = sorted(path.name for path in work.glob("Vtop*.cpp"))
     slow = [name for name in generated if name.endswith("Slow.cpp")]
     fast = [name for name in generated if name not in slow]
     for unit, names in (("fast", fast), ("slow", slow)):
         (work / f"{unit}.cpp").write_text("".join(f'#include "{name}"\n' for name in names))
-    jobs = [("fast", recipe.optimise), ("main", "-O1"), ("slow", "-O0")]
+    jobs = [("fast", recipe.optimise), ("slow", "-O0")]
     with ThreadPoolExecutor(len(jobs)) as pool:
         list(pool.map(lambda job: _compile(work / f"{job[0]}.cpp", work, job[1]), jobs))
-    runtime = _runtime()
-    objects = [f"{unit}.o" for unit, _ in jobs] + [str(runtime / f"{name}.o") for name in RUNTIME]
-    _call([toolchain.compiler().program, "-o", "model", *objects, *recipe.link, "-pthread"], work)
     for path in work.iterdir():
-        if path.name not in ("model", *recipe.sources):
+        if path.suffix not in (".h", ".o") and path.name not in recipe.sources:
             path.unlink()
 
 
@@ -106,14 +118,14 @@ def _runtime() -> Path:
     return cache.entry("verilated", name, build)
 
 
-def _compile(source: Path, work: Path, optimise: str) -> None:
+def _compile(source: Path, work: Path, optimise: str, headers: Path | None = None) -> None:
     include = toolchain.verilator().root / "include"
     command: list[str | Path] = [
         toolchain.compiler().program,
         "-std=gnu++17",
         optimise,
         "-w",
-        "-I.",
+        f"-I{headers or '.'}",
         "-c",
         source,
     ]

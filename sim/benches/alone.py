@@ -115,14 +115,19 @@ async def bit_exact(dut: HierarchyObject) -> None:
 
 @cocotb.test()
 async def timing(dut: HierarchyObject) -> None:
-    """Without stalls: the cycles of the first three frames' last beats, then one interval each."""
+    """Without stalls: the cycles of the first three frames' last beats, then one interval each.
+
+    With fewer than three frames in vectors.npz there is no interval to measure.
+    """
     design = Design(dut)
     await design.start()
     start = await design.play(1.0)
     ends = [end - start for end in design.ends]
-    assert ends[:3] == design.layout["last_beat_cycles"], f"last beats at {ends[:3]}"
+    predicted = design.layout["last_beat_cycles"][: design.layout["frames"]]
+    assert ends[:3] == predicted, f"last beats at {ends[:3]}, not {predicted}"
     spacings = set(np.diff(ends[1:]).tolist())
-    assert spacings == {design.layout["initiation_interval"]}, f"intervals {spacings}"
+    assert spacings <= {design.layout["initiation_interval"]}, f"intervals {spacings}"
+    assert spacings or len(ends) < 3, "no interval was measured"
 
 
 def test_make() -> None:

@@ -13,13 +13,10 @@ import cocotb
 from cocotb.handle import HierarchyObject, Immediate
 from cocotb.triggers import Timer
 
+from ..checker import Outcome
 from ..manifest import Register
-from ..streams import Outcome
 from .session import Session
 
-FLIPS = 2
-FRAMES = slice(0, 2)
-CONTROL_TRIES = 200
 CONTROL_ROLES = ("fifo", "requant", "accumulator", "product", "activation", "window")
 
 
@@ -50,17 +47,18 @@ def _handle(dut: HierarchyObject, register: Register) -> Any:
 
 
 class _Injector:
-    """Plays two frames with a flip in flight and compares with the run without."""
+    """Plays the budget's frames with a flip in flight and compares with the run without."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.frames = slice(0, session.budget.fault_frames)
         self.golden: tuple[int, ...] = ()
         self.lost: list[str] = []
 
     async def learn(self) -> Outcome:
         """The fault-free run."""
         await self.session.link.reset()
-        outcome = await self.session.link.play(FRAMES)
+        outcome = await self.session.link.play(self.frames)
         self.golden = tuple(outcome.output.ends)
         return outcome
 
@@ -74,7 +72,7 @@ class _Injector:
                 landed.append(await _flip(handles, flip.bit))
 
         await self.session.link.reset()
-        outcome = await self.session.link.play(FRAMES, act=act)
+        outcome = await self.session.link.play(self.frames, act=act, taps=False)
         if landed != [True]:
             self.lost.append(str(flip))
         output = outcome.output
@@ -104,7 +102,9 @@ async def faults(dut: HierarchyObject) -> None:
         session.finish(False, **golden.report())
     flips, shown = Counter[str](), Counter[str]()
     control = ""
-    for flip in _draw(session, [(register,) for register in sampled for _ in range(FLIPS)]):
+    for flip in _draw(
+        session, [(register,) for register in sampled for _ in range(session.budget.flips)]
+    ):
         role = flip.registers[0].role
         flips[role] += 1
         if await injector.changes(flip):
@@ -115,13 +115,15 @@ async def faults(dut: HierarchyObject) -> None:
     if not control:
         lines.append("control did not fail: no flip of any data register changed the output")
     by_role = {role: {"flips": flips[role], "shown": shown[role]} for role in sorted(flips)}
-    detail = {"registers": len(sampled), "by_role": by_role, "control": control, "report": lines}
+    detail: dict[str, Any] = {"frames": session.budget.fault_frames, "registers": len(sampled)}
+    detail |= {"flips": flips.total(), "by_role": by_role, "control": control, "report": lines}
     session.finish(not lines, **detail)
 
 
 def _draw(session: Session, groups: list[tuple[Register, ...]]) -> list[Flip]:
     """One flip of each group at a random bit and a cycle in which a frame is in flight."""
-    rng, last = session.rng, session.manifest.last_beat_cycles[1]
+    last = session.manifest.last_beat_cycles[session.budget.fault_frames - 1]
+    rng = session.rng
     return [
         Flip(group, int(rng.integers(group[0].width)), int(rng.integers(1, last + 1)))
         for group in groups
@@ -137,7 +139,7 @@ async def _control(
     """The first flip that shows: two replicas of one register, or one data register; else ""."""
     single = [(register,) for register in sampled if register.role in CONTROL_ROLES]
     groups = pairs + single
-    for _ in range(CONTROL_TRIES if groups else 0):
+    for _ in range(session.budget.control_tries if groups else 0):
         group = groups[int(session.rng.integers(len(groups)))]
         (flip,) = _draw(session, [group])
         if await injector.changes(flip):

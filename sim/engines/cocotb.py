@@ -18,10 +18,10 @@ from ...quant.errors import ClaimError
 from ...quant.ir import IntArray
 from ...quant.names import printable
 from .. import cache, probe, runner
+from ..checker import flagged
 from ..manifest import Manifest, Words
 from ..native_model import NativeModel, counters
 from ..outcomes import End, FrameFlag, Observed
-from ..streams import flagged
 from . import native
 
 __all__ = ["inject"]

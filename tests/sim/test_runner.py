@@ -57,7 +57,7 @@ def test_bench_without_vectors_fails_with_its_reason(small_dir: Path, tmp_path: 
         (result,) = bench.wait(120)
 
     assert not result.passed
-    assert "stream_0.npy" in result.message
+    assert "stream_0.bin" in result.message
 
 
 def test_bench_that_dies_leaves_a_result(small_dir: Path, tmp_path: Path) -> None:

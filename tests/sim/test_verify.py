@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tercet.quant.errors import InputError
-from tercet.sim import manifest
+from tercet.sim import budget, manifest
 from tercet.sim.verify import _sample, verify
 
 pytestmark = pytest.mark.verilator
@@ -40,11 +40,55 @@ def test_right_design_passes(small_dir: Path) -> None:
     result = verify(small_dir, progress=told.append)
 
     assert [b["name"] for b in result["benches"]] == BENCHES
+    assert {b["driver"] for b in result["benches"]} == {"cocotb"}
     assert all(b["passed"] for b in result["benches"]), result["benches"]
     assert (result["images"], result["mismatches"]) == (40, 0)
     assert (result["latency_cycles"], result["initiation_interval"]) == (23, 22)
     assert result["predicted"]["last_beat_cycles"] == [23, 45, 67]
     assert "running the benches on 40 frames" in told
+
+
+CLOCKED = ["stream_all", "timing", "long_stall"]
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every design counts as large."""
+    monkeypatch.setattr(budget, "CLOCKED_ABOVE_CYCLES", 0)
+
+
+@pytest.mark.usefixtures("large")
+def test_large_design_passes_on_the_clocked_harness(small_dir: Path) -> None:
+    told: list[str] = []
+    result = verify(small_dir, progress=told.append)
+
+    assert [b["name"] for b in result["benches"]] == BENCHES
+    assert [b["name"] for b in result["benches"] if b["driver"] == "clocked"] == CLOCKED
+    assert all(b["passed"] for b in result["benches"]), result["benches"]
+    assert (result["latency_cycles"], result["initiation_interval"]) == (23, 22)
+    assert bench(result, "timing")["last_beat_cycles"] == [23, 45, 67]
+    assert bench(result, "stream_all")["frames"] == 40
+    assert "stream_all: frame 0 of 40" in told
+
+
+@pytest.mark.usefixtures("large")
+def test_wrong_design_fails_every_bench_of_the_clocked_harness(small_dir: Path) -> None:
+    edit_verilog(small_dir, "4'ha: weight = 6;", "4'ha: weight = 7;")
+    result = verify(small_dir, images=20)
+
+    assert {b["name"] for b in result["benches"] if not b["passed"]} >= set(CLOCKED)
+    assert "element [3]: got" in str(bench(result, "stream_all")["report"])
+
+
+@pytest.mark.usefixtures("large")
+def test_wrong_prediction_fails_timing_on_the_clocked_harness(small_dir: Path) -> None:
+    edit_manifest(small_dir, lambda m: m.update(initiation_interval=21))
+    result = verify(small_dir, images=3)
+
+    assert [b["name"] for b in result["benches"] if not b["passed"]] == ["timing"]
+    assert bench(result, "timing")["report"] == [
+        "initiation_interval: measured 22, the manifest says 21"
+    ]
 
 
 def test_faults_report_names_roles_and_control(small_dir: Path) -> None:
@@ -156,7 +200,7 @@ def test_replicas_of_a_voter_are_paired(small_dir: Path) -> None:
 
     edit_manifest(small_dir, replicate)
     found = manifest.load(small_dir)
-    _, pairs = _sample(found)
+    _, pairs = _sample(found, 4)
 
     assert [[found.registers[i].name for i in pair] for pair in pairs] == [
         ["fc1.r0.acc", "fc1.r1.acc"]
