@@ -5,6 +5,7 @@ Nothing here needs Amaranth: the estimator and the build start from the same rec
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,10 @@ class Design:
 
     def timing(self) -> Timing:
         """Beat times of the first frames."""
+        return self._timing
+
+    @functools.cached_property
+    def _timing(self) -> Timing:
         return recurrence(self.layers, FRAMES)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .config import LayerConfig
 from .join_config import JoinConfig
-from .timing import Network, Timing
+from .timing import Network, Timing, solved
 
 __all__ = ["fit_skips"]
 
@@ -32,12 +32,9 @@ def fit_skips(layers: tuple[LayerConfig, ...]) -> tuple[LayerConfig, ...]:
     joins = [layer for layer in layers if isinstance(layer, JoinConfig)]
     if not joins:
         return layers
-    network = _unlimited(layers, joins)
-    free = network.solve()
-    assert free is not None, "without a limit it converges or raises"
-    paced = _unlimited(layers, joins)
-    paced.inlet.pace(free.initiation_interval, FRAMES)
-    paced.solve()
+    network = solved(layers, FRAMES, _unlimited)
+    free = network.timing()
+    paced = solved(layers, FRAMES, lambda one: _paced(one, free.initiation_interval))
     places = [(join.name, port) for join in joins for port in range(len(join.operands))]
     depths = {place: paced.held(*place) for place in places}
     for place, depth in depths.items():
@@ -59,13 +56,18 @@ def fit_skips(layers: tuple[LayerConfig, ...]) -> tuple[LayerConfig, ...]:
     )
 
 
-def _unlimited(layers: tuple[LayerConfig, ...], joins: list[JoinConfig]) -> Network:
-    """The network with operand FIFOs that never fill."""
-    network = Network(layers, FRAMES)
-    for join in joins:
-        for port, words in enumerate(join.in_words):
-            network.set_depth(join.name, port, FRAMES * words)
-    return network
+def _unlimited(network: Network) -> None:
+    """Operand FIFOs that never fill."""
+    for name, one in network.stages.items():
+        for port, words in enumerate(one.layer.in_words):
+            if isinstance(one.layer, JoinConfig):
+                network.set_depth(name, port, FRAMES * words)
+
+
+def _paced(network: Network, interval: int) -> None:
+    """The same, with the input spread over the interval."""
+    _unlimited(network)
+    network.inlet.pace(interval, network.frames)
 
 
 def _least(network: Network, place: tuple[str, int], enough: int, free: Timing) -> int:
@@ -77,11 +79,11 @@ def _least(network: Network, place: tuple[str, int], enough: int, free: Timing) 
     best, step, growing = network.save(), 1, True
     while step:
         depth = enough - step
-        timing = None
+        kept = False
         if depth >= 1:
             network.set_depth(*place, depth)
-            timing = network.solve(free.last_beat_cycles[-1] + SLACK)
-        if timing is not None and timing.initiation_interval <= free.initiation_interval:
+            kept = network.solve(free.last_beat_cycles[-1] + SLACK)
+        if kept and network.timing().initiation_interval <= free.initiation_interval:
             enough, best = depth, network.save()
         else:
             growing = False

@@ -6,23 +6,26 @@ accepted in cycle 0; the source always has a beat, the sink always takes one.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
-import itertools
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ..quant.ir import IntArray
 from .beats import Inlet, JoinStage, Link, outlet, ratios, stage
 from .config import INPUT, LayerConfig, WindowConfig, WindowedConfig
 
-__all__ = ["Network", "Timing", "initiation_interval", "recurrence", "sized"]
+__all__ = ["Network", "Timing", "initiation_interval", "recurrence", "sized", "solved"]
 
 Layer = TypeVar("Layer", bound=WindowedConfig)
 
-LIMIT = 10_000
-"""Iterations after which the recurrence counts as diverging."""
+LIMIT = 1_000_000
+"""Updates of a link after which the recurrence counts as diverging."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,28 @@ def recurrence(layers: tuple[LayerConfig, ...], frames: int = 3) -> Timing:
     """
     if frames < 1:
         raise ValueError(f"frames must be >= 1, not {frames}")
-    timing = Network(layers, frames).solve()
-    assert timing is not None, "without a limit it converges or raises"
-    return timing
+    return solved(layers, frames).timing()
+
+
+def solved(
+    layers: tuple[LayerConfig, ...],
+    frames: int,
+    prepare: Callable[[Network], None] = lambda network: None,
+) -> Network:
+    """The network with its least times; `prepare` may set depths and the input's pace.
+
+    Frame after frame, so that what stands still is not computed again.
+    """
+    network: Network | None = None
+    for count in range(1, frames + 1):
+        larger = Network(layers, count)
+        prepare(larger)
+        if network is not None:
+            larger.start_from(network)
+        larger.solve()
+        network = larger
+    assert network is not None
+    return network
 
 
 class Network:
@@ -95,30 +117,83 @@ class Network:
             for source, sink, port in readers
         ]
         self.tail = self.stages[layers[-1].name]
+        self.feeders: dict[int, set[int]] = defaultdict(set)  # links into a stage, out of a source
+        self.readers: dict[int, set[int]] = defaultdict(set)
+        for index, link in enumerate(self.links):
+            self.feeders[id(link.sink)].add(index)
+            self.readers[id(link.source)].add(index)
 
-    def solve(self, latest: int | None = None) -> Timing | None:
-        """Raise the times to the least fixed point; None once the output ends after `latest`.
+    def start_from(self, known: Network) -> None:
+        """Begin with the times of one frame less.
 
-        Room and data travel against each other, so the links are walked in both directions.
+        A frame comes at least as long after the one before it as any event of that one came after
+        its own predecessor: every constraint on it is at least that much later.
         """
+        frames = known.frames
+        pairs = list(zip(known._times(), self._times(), strict=True))
+        shift = 0
+        if frames > 1:
+            blocks = (times.reshape(frames, -1) for times, _ in pairs)
+            shift = min(int((block[-1] - block[-2]).min()) for block in blocks)
+        for times, mine in pairs:
+            last = times.reshape(frames, -1)[-1]
+            mine[:] = np.concatenate((times, last + shift))
+
+    def _times(self) -> list[IntArray]:
+        """Every array of times that an update starts from."""
+        found: list[IntArray] = [self.inlet.popped]
+        for each in self.stages.values():
+            found += [each.started, each.popped, *(port.accepted for port in each.ports)]
+        return found
+
+    def solve(self, latest: int | None = None) -> bool:
+        """Raise the times to the least fixed point; False once the output ends after `latest`.
+
+        Of the links that may move the one nearest to the input goes first: what is behind it is
+        computed once it stands still. With `latest` they take turns, for the output to be seen.
+        """
+        waiting = list(range(len(self.links)))
+        queued = set(waiting)
         for _ in range(LIMIT):
-            changed = False
-            for link in itertools.chain(self.links, reversed(self.links)):
-                changed |= link.update()
-                changed |= link.sink.update()
-            changed |= outlet(self.tail)
-            if not changed:
+            if not waiting:
                 break
+            index = waiting.pop(0)
+            queued.remove(index)
+            for other in sorted(self._update(index) - queued):
+                place = bisect.bisect(waiting, other) if latest is None else len(waiting)
+                waiting.insert(place, other)
+                queued.add(other)
             if latest is not None and self.tail.popped[-1] > latest:
-                return None
+                return False
         else:
             raise AssertionError("the timing recurrence does not converge")
+        return True
+
+    def timing(self) -> Timing:
+        """The ends of the frames, counted from the first accepted beat."""
         accepted = self.inlet.popped[0]  # later than 0 where a slow reader shares the input
         ends = {
             name: tuple((found.popped.reshape(self.frames, -1)[:, -1] - accepted).tolist())
             for name, found in self.stages.items()
         }
         return Timing(ends[self.tail.layer.name], ends)
+
+    def _update(self, index: int) -> set[int]:
+        """Update a link and the layer behind it; the links that what moved may move."""
+        link = self.links[index]
+        source, sink = link.source, link.sink
+        before = (sink.start_moves, link.port.moves)
+        left = source.pop_moves
+        link.update()
+        sink.update()
+        moved: set[int] = set()
+        if (sink.start_moves, link.port.moves) != before:
+            moved |= self.readers[id(sink)] | self.feeders[id(sink)]
+            if sink is self.tail and outlet(sink):
+                moved |= self.feeders[id(sink)]
+        if source.pop_moves != left:
+            moved |= self.feeders[id(source)] | self.readers[id(source)]
+        return moved
 
     def set_depth(self, join: str, port: int, depth: int) -> None:
         """Give an operand's FIFO another depth; times that are too early for it are raised."""
