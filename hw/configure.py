@@ -61,7 +61,7 @@ shift-adds."""
 
 @dataclass(frozen=True)
 class Fold:
-    """How far a layer is folded: `pe` output lanes of `simd` multipliers, out of DSPs or LUTs.
+    """How far a layer is folded: `pe` output lanes of `simd` multipliers, one of `MULTIPLIERS`.
 
     `weights` is where they lie: "block" RAM, "logic", or "auto": block RAM above
     `hw.config.BLOCK_BITS` bits a lane.

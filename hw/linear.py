@@ -132,7 +132,8 @@ class Linear(wiring.Component):
 
     def _packed(self, m: Module, window: WindowBuffer, address: Value) -> dict[int, Value]:
         """The products of the lanes that share multipliers."""
-        config, found = self.config, {}
+        config = self.config
+        found: dict[int, Value] = {}
         for pair in config.pairs:
             unit = PackedProducts(config, pair, Site(config.name))
             m.submodules[f"products_{pair[0]}_{pair[1]}"] = unit

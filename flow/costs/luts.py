@@ -58,7 +58,7 @@ class Model:
 
     def luts(self, found: Mapping[str, float], lutrams: float) -> float:
         """LUTs of a layer from its features and the LUTs of its LUT RAM."""
-        prices = {"shift_add_bits": 1.0, **self.prices}
+        prices = {"shift_add_bits": 1.0, "shared_sum_bits": 1.0, **self.prices}
         return lutrams + sum(prices.get(name, 0.0) * n for name, n in found.items())
 
 
@@ -202,25 +202,23 @@ def _linear(
     if weights and not weights[0].brams:
         yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer), family.lut_inputs)
     alone = single_lanes(layer)
-    yield from _sums(layer, alone, layer.term_bits, packed=packed_sums(layer, family))
-    yield from _sums(layer, lanes - alone, half_bits(layer), packed=False)
+    sums = tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
+    packed = packed_sums(layer, family)
+    added = sums[-(-simd // ADDS_PER_RANK) :] if packed and simd > 1 else sums
+    yield "sum_bits", alone * sum(added)
+    extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
+    yield "compress_bits", 0 if packed else alone * max(0, extra) * layer.term_bits
+    yield "packed_bits" if packed and simd == 1 else "acc_bits", alone * layer.acc_bits
+    # Blocks that two lanes share add at most the constant; a sum of n terms carries n - 1 times.
+    half, constants = half_bits(layer), len(layer.pairs) * simd
+    yield "shared_sum_bits", (lanes - alone) * (simd - 1) * (half + 2)
+    if not (family.dsp and family.dsp.packing == "sums"):
+        yield "shared_sum_bits", constants * (half + 1)
+    yield "acc_bits", (lanes - alone) * layer.acc_bits
     if (layer.bias != layer.bias[0]).any():
         yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
     yield "voter_bits", len(layer.replicated) * layer.acc_bits
-
-
-def _sums(
-    layer: LinearConfig, lanes: int, bits: int, *, packed: bool
-) -> Iterable[tuple[str, float]]:
-    """Adder trees and accumulators of `lanes` lanes; `packed`: blocks do a part."""
-    simd = layer.simd
-    sums = tree_sums([bits] * simd, layer.acc_bits, ADDS_PER_RANK)
-    added = sums[-(-simd // ADDS_PER_RANK) :] if packed and simd > 1 else sums
-    yield "sum_bits", lanes * sum(added)
-    extra = simd - 1 - len(sums)  # operands beyond two in a rank are compressed first
-    yield "compress_bits", 0 if packed else lanes * max(0, extra) * bits
-    yield "packed_bits" if packed and simd == 1 else "acc_bits", lanes * layer.acc_bits
 
 
 def _constant_products(layer: LinearConfig, family: Blocks) -> Iterable[tuple[str, float]]:

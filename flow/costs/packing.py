@@ -77,7 +77,9 @@ def pairs_in_blocks(layer: LinearConfig, family: Blocks) -> bool:
 
 
 def saves_blocks(layer: LayerConfig, family: Blocks) -> bool:
-    """Whether pairs take fewer blocks than their lanes would alone; without pairs they do not."""
+    """Whether lanes share multipliers, and take fewer blocks than they would alone."""
+    if not isinstance(layer, LinearConfig) or not layer.pairs:
+        return False
     alone = replace(layer, multiplier="dsp")
     return dsps(products(layer), family) < dsps(products(alone), family)
 

@@ -115,16 +115,10 @@ def variants(
         for place in places:
             fold = replace(choice.fold, multiplier=multiplier, weights=place)
             guarded = _gathered(guard, node, fold)
-            layer = configure_layer(graph, node, fold, guarded)
-            if multiplier != "dsp2" or _shares(layer, family):
-                found.append(Choice(fold, layer))
+            made = configure_layer(graph, node, fold, guarded)
+            if multiplier != "dsp2" or (family and saves_blocks(made, family)):
+                found.append(Choice(fold, made))
     return found
-
-
-def _shares(layer: LayerConfig, family: Blocks | None) -> bool:
-    """Whether lanes share multipliers, and blocks of the family are saved by that."""
-    linear = isinstance(layer, LinearConfig) and layer.pairs
-    return bool(linear) and family is not None and saves_blocks(layer, family)
 
 
 def _shifted(choice: Choice, graph: Graph, node: Node, guard: Protection) -> list[Choice]:
