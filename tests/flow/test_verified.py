@@ -1,10 +1,12 @@
-"""Built Verilog on Verilator: the odd network under three plans, and random networks' timing.
+"""Built Verilog on Verilator: the odd network under three plans, random networks and DAGs.
 
 Minutes; `make slow` runs them.
 """
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
@@ -78,18 +80,44 @@ def draw(random_network, rng):
             return graph, folding, protection
 
 
-@pytest.mark.parametrize("seed", range(1000, 1024))
-def test_a_random_network_on_verilator(random_network, tmp_path, seed):
-    graph, folding, protection = draw(random_network, np.random.default_rng(seed))
+def plan_of(protection):
+    """The plan that protects as the random network asks."""
     moduli = {name: guard.modulus for name, guard in protection.items() if guard.modulus}
     neurons = {name: Tmr(guard.neurons) for name, guard in protection.items() if guard.neurons}
     control = {name: guard.control for name, guard in protection.items()}
-    plan = Plan(layer_checksum=moduli, layer_tmr=neurons, layer_control=control)
-    build_design(prepare(graph, folding, plan), tmp_path / "design")
+    return Plan(layer_checksum=moduli, layer_tmr=neurons, layer_control=control)
+
+
+@pytest.mark.parametrize("seed", range(1000, 1024))
+def test_a_random_network_on_verilator(random_network, tmp_path, seed):
+    graph, folding, protection = draw(random_network, np.random.default_rng(seed))
+    build_design(prepare(graph, folding, plan_of(protection)), tmp_path / "design")
 
     found = verify(tmp_path / "design", images=5, seed=seed)
 
     assert (found["images"], found["mismatches"]) == (5, 0)
+    assert [bench for bench in found["benches"] if not bench["passed"]] == []
+    assert found["latency_cycles"] == found["predicted"]["latency_cycles"]
+    assert found["initiation_interval"] == found["predicted"]["initiation_interval"]
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_random_dags_on_verilator(random_dag, tmp_path_factory, seed):
+    """Every operator, branches, joins and protections: every tap, under stalls."""
+    graph, folding, protection = draw(random_dag, np.random.default_rng(seed))
+    design = tmp_path_factory.mktemp("dag") / "design"
+    build_design(prepare(graph, folding, plan_of(protection)), design)
+
+    found = verify(design, images=4, seed=seed)
+
+    assert (found["images"], found["mismatches"]) == (4, 0)
     assert [bench for bench in found["benches"] if not bench["passed"]] == []
     assert found["latency_cycles"] == found["predicted"]["latency_cycles"]
     assert found["initiation_interval"] == found["predicted"]["initiation_interval"]

@@ -16,6 +16,7 @@ from tercet.quant import ir, ranges
 from tercet.quant.reference import Reference
 
 MAPS = ("conv2d", "conv2d", "maxpool", "avgpool")
+DAG_STEPS = ("conv2d", "branch", "branch", "pad", "maxpool", "avgpool")
 FRAMES = 6
 """Random frames that the scales are fitted to."""
 
@@ -45,10 +46,14 @@ def random_dag(
     """As `random_network`, with branches that meet in Add and Concat, and with Pad."""
     chain = _Chain(rng)
     for _ in range(int(rng.integers(1, 4))):
-        getattr(chain, f"add_{rng.choice(('conv2d', 'branch', 'branch', 'pad', 'maxpool'))}")()
-    if rng.random() < 0.6:
+        getattr(chain, f"add_{rng.choice(DAG_STEPS)}")()
+    if rng.random() < 0.2:
+        chain.add_globalavgpool()
+    elif rng.random() < 0.7:
         chain.put(ir.Flatten)
         chain.add_dense()
+    if len(chain.shape) == 1 and rng.random() < 0.3:
+        chain.put(ir.ArgMax)
     return chain.graph, chain.folding, chain.protection
 
 
