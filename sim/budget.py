@@ -12,7 +12,7 @@ from .manifest import Manifest
 __all__ = ["Budget", "budget", "drain", "long_stall", "patience", "stalled_frames"]
 
 CLOCKED_ABOVE_CYCLES = 250_000
-FAULT_CYCLES = 1_000_000
+FAULT_CYCLES = 2_000_000
 RESET_CYCLES = 500_000
 FRAME_CYCLES = 500_000
 

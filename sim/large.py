@@ -56,7 +56,8 @@ def run(
 def _random(found: Manifest) -> Stalls:
     """Idle and stalls of some cycles throughout, and now and then one that fills the pipeline."""
     interval = found.initiation_interval
-    return Stalls(LEAST_OFFERED, LEAST_TAKEN, pause_every=2 * interval, pause_most=4 * interval)
+    most = found.latency_cycles + 4 * interval
+    return Stalls(LEAST_OFFERED, LEAST_TAKEN, pause_every=4 * interval, pause_most=most)
 
 
 def _result(name: str, right: bool, outcome: Outcome, **detail: Any) -> Result:

@@ -3,8 +3,9 @@
 Reading a signal from Python costs more than a whole simulated cycle, so the wrapper gathers what a
 bench wants: `moved` has one bit a stream that is 1 if a beat was transferred at the last rising
 edge (bit 0 the input, bit 1 the output, then the taps), `word_<k>` holds the last beat of stream
-k >= 1 as {err, last, first, data}, and `unstable` keeps one bit a stream that once dropped or
-changed a beat which was offered and not taken. The design itself is not changed.
+k >= 1 as {err, last, first, data}, `tick` changes whenever the input or the output moves, and
+`unstable` keeps one bit a stream that once dropped or changed a beat which was offered and not
+taken. The design itself is not changed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ def wrapper(manifest: Manifest) -> str:
         f"module {TOP}(input clk, input rst, input [1:0] drive,",
         f"             input [{manifest.input.word_bits + 1}:0] word);",
         f"  reg [{len(streams)}:0] moved, unstable;",
+        "  reg tick;",
         f"  wire i_ready, o_valid, o_first, o_last, o_err{'' if manifest.output.err else ' = 0'};",
         f"  wire [{manifest.output.word_bits - 1}:0] o_data;",
         f"  {manifest.top} dut({connections(manifest, 'word', 'drive[0]', 'drive[1]')});",
@@ -37,6 +39,7 @@ def wrapper(manifest: Manifest) -> str:
         parts = [f"dut.{name}" if name else "1'b0" for name in beat]
         lines += _sampler(k, stream, parts, f"dut.{stream.valid}", f"dut.{stream.ready}")
     lines += ["  always @(posedge clk) begin", f"    moved <= rst ? 0 : {{{moved}}};"]
+    lines += ["    tick <= tick ^ (~rst & (m1 | (drive[0] & i_ready)));"]
     lines += [f"    unstable[{k}] <= ~rst & (unstable[{k}] | u{k});" for k in numbers]
     return "\n".join([*lines, "    unstable[0] <= 0;", "  end", "endmodule", ""])
 
@@ -83,7 +86,7 @@ def control_file(manifest: Manifest, registers: Iterable[Register] = ()) -> str:
     module that has one of that name.
     """
     streams = len(manifest.taps) + 1
-    names = ["clk", "rst", "drive", "word", "moved", "unstable"]
+    names = ["clk", "rst", "drive", "word", "moved", "tick", "unstable"]
     names += [f"word_{k}" for k in range(1, streams + 1)]
     lines = ["`verilator_config"]
     lines += [f'public_flat_rw -module "{TOP}" -var "{name}"' for name in names]

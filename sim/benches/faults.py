@@ -15,6 +15,7 @@ from cocotb.triggers import Timer
 
 from ..checker import Outcome
 from ..manifest import Register
+from ..streams import PERIOD_NS
 from .session import Session
 
 CONTROL_ROLES = ("fifo", "requant", "accumulator", "product", "activation", "window")
@@ -65,18 +66,19 @@ class _Injector:
     async def changes(self, flip: Flip) -> bool:
         """True if the flip changed a word, a marker or the timing of the output, or hung it."""
         handles = [_handle(self.session.link.dut, register) for register in flip.registers]
-        landed = []
-
-        async def act(cycle: int) -> None:
-            if cycle == flip.cycle:
-                landed.append(await _flip(handles, flip.bit))
-
         await self.session.link.reset()
-        outcome = await self.session.link.play(self.frames, act=act, taps=False)
-        if landed != [True]:
+        task = cocotb.start_soon(_flip_at(handles, flip))
+        outcome = await self.session.link.play_output(self.frames)
+        if not task.done() or not task.result():
             self.lost.append(str(flip))
         output = outcome.output
         return bool(output.wrong or outcome.hang or tuple(output.ends) != self.golden)
+
+
+async def _flip_at(handles: list[Any], flip: Flip) -> bool:
+    """Wait for the flip's cycle, past the falling edge; then as `_flip`."""
+    await Timer(flip.cycle * PERIOD_NS + 1, "ns")
+    return await _flip(handles, flip.bit)
 
 
 async def _flip(handles: list[Any], bit: int) -> bool:

@@ -79,6 +79,15 @@ def test_bench_out_of_time_fails_its_claim(small_dir: Path, tmp_path: Path) -> N
         bench.wait(0)
 
 
+def test_waiting_names_what_has_not_ended(small_dir: Path, tmp_path: Path) -> None:
+    model = runner.build(manifest.load(small_dir))
+    told: list[str] = []
+    with runner.start(model, STREAM, ("three_frames",), tmp_path / "work") as bench:
+        bench.wait(120, told.append)
+
+    assert set(told) == {"waiting for three_frames"}
+
+
 def test_leaving_the_context_ends_the_simulator(small_dir: Path, tmp_path: Path) -> None:
     model = runner.build(manifest.load(small_dir))
     with runner.start(model, STREAM, ("three_frames",), tmp_path / "work") as bench:
