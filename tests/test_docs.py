@@ -11,7 +11,7 @@ from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
 from tercet.flow.folding import load_folding
 from tercet.flow.plan import Plan, Tmr, load_plan
-from tercet.hw.configure import Fold, chain, configure
+from tercet.hw.configure import Fold, circuit_nodes, configure
 from tercet.quant import ir
 from tercet.quant.errors import InputError
 
@@ -142,7 +142,7 @@ def test_plans_of_the_documents_load(text, tmp_path, digits_like):
     path = tmp_path / "plan.toml"
     path.write_text(text)
     plan = load_plan(path)
-    names = {node.name for node in chain(digits_like)}
+    names = {node.name for node in circuit_nodes(digits_like)}
 
     assert plan != Plan()
     assert {*plan.layer_checksum, *plan.layer_tmr, *plan.layer_control} <= names
