@@ -120,8 +120,9 @@ class Bench:
             if left <= 0:
                 names = ", ".join(self._names)
                 raise ClaimError(f"benches {names} did not end in {timeout_s:.0f} s")
-            if progress is not None:
-                progress(f"waiting for {', '.join(self._unfinished())}")
+            unfinished = ", ".join(self._unfinished())
+            if progress is not None and unfinished:
+                progress(f"waiting for {unfinished}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(min(left, POLL_S))
         verdicts = _verdicts(self._work / "results.xml")
