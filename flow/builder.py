@@ -114,7 +114,8 @@ def build_design(
         tell("writing the Verilog")
         verilog = emit(design.layers, work)
         tell("naming every register")
-        registers = [register.to_json() for register in sites.enumerate(verilog, TOP)]
+        found = sites.enumerate(verilog, TOP, contents=False)
+        registers = [register.to_json() for register in found]
         _check_roles(registers)
         timing = design.timing()
         cost = estimate_design(design, targets.find(target))

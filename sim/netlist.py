@@ -71,20 +71,20 @@ class Cut:
     writes: list[Json]
 
 
-def canonical(verilog: Path, top: str) -> Netlist:
+def canonical(verilog: Path, top: str, *, contents: bool = True) -> Netlist:
     """The flattened netlist of module `top`; InputError when Yosys cannot read it.
 
-    What memories hold at the start does not matter here and is not read: it can be most of the
-    text.
+    Without `contents` what memories hold at the start is not read, which can be most of the text;
+    cells then have other names than in `cut`.
     """
     with TemporaryDirectory(prefix="tercet-netlist-") as folder:
         out = Path(folder)
         _check(verilog)
-        text = verilog.read_text(errors="surrogateescape")
-        bare, filled = _CONTENTS.subn("", text)
-        source = out / verilog.name if filled else verilog
-        if filled:
-            source.write_text(bare, errors="surrogateescape")
+        source = verilog
+        if not contents:
+            text = verilog.read_text(errors="surrogateescape")
+            source = out / verilog.name
+            source.write_text(_CONTENTS.sub("", text), errors="surrogateescape")
         _run(source, top, out, "canonical")
         return Netlist(*(_module(out / name, top) for name in ("named.json", "clean.json")))
 

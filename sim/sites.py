@@ -98,9 +98,12 @@ class _Wire:
         return role, not self.public, role or not self.state, made, len(self.name), self.name
 
 
-def enumerate(verilog: Path, top: str) -> list[Register]:
-    """All registers of module `top`, by name; InputError naming the cell that is unsupported."""
-    return from_netlist(netlist.canonical(verilog, top))
+def enumerate(verilog: Path, top: str, *, contents: bool = True) -> list[Register]:
+    """All registers of module `top`, by name; InputError naming the cell that is unsupported.
+
+    Without `contents` memories' contents are not read (`netlist.canonical`).
+    """
+    return from_netlist(netlist.canonical(verilog, top, contents=contents))
 
 
 def enumerate_memories(verilog: Path, top: str) -> list[MemorySite]:
