@@ -105,7 +105,6 @@ class ChecksumLane(wiring.Component):
         m.d.comb += at.eq(Mux(self.start, 0, address))
         with m.If(self.issue):
             m.d.sync += address.eq(Mux(at == passes * steps - 1, 0, at + 1))
-        first, last = self._steps(m, steps)
         # Cycle 1: what is read in cycle 2, when the elements are in `act`.
         row = site.register(range(max(2, passes * steps)), "row_1", "checker")
         m.d.sync += [row.eq(at), issued.eq(self.issue)]
@@ -148,33 +147,24 @@ class ChecksumLane(wiring.Component):
                 m.d.sync += part.eq(residue(m, group, modulus, f"part_{rank}_{i}"))
                 sums.append(part)
             terms = sums
-        marks: dict[str, Value] = {
-            "valid": issued, "first": first, "last": last, "start": row == 0,
-        }  # fmt: skip
-        return self._accumulate(m, terms, marks, 3 + tree_levels(config.simd))
-
-    def _steps(self, m: Module, steps: int) -> tuple[Value, Value]:
-        """Whether the step in cycle 1 is a group's first, and its last: counted, not looked up."""
-        if steps == 1:
-            return Const(1, 1), Const(1, 1)
-        step = self.site.register(range(steps), "step", "checker")
-        first, last = (self.site.register(1, f"{name}_1", "checker") for name in ("first", "last"))
-        at, ends = Signal.like(step), Signal()
-        m.d.comb += [at.eq(Mux(self.start, 0, step)), ends.eq(at == steps - 1)]
-        with m.If(self.issue):
-            m.d.sync += step.eq(Mux(ends, 0, at + 1))
-        m.d.sync += [first.eq(at == 0), last.eq(ends)]
-        return first, last
+        return self._accumulate(m, terms, row, issued, 3 + tree_levels(config.simd))
 
     def _accumulate(
-        self, m: Module, terms: list[Value], marks: dict[str, Value], delay: int
+        self, m: Module, terms: list[Value], row: Signal, issued: Signal, delay: int
     ) -> Signal:
-        """acc = (bias at a group's first step, else acc) + terms, modulo M; held at the last.
-
-        `marks` of cycle 1 travel beside the data to the accumulator's.
-        """
+        """acc = (bias at a group's first step, else acc) + terms, modulo M; held at the last."""
         config, site, modulus = self.config, self.site, self.modulus
-        passes, r = len(config.weight), modulus.bit_length()
+        passes, _, steps, _ = config.weight.shape
+        r = modulus.bit_length()
+        # Marks travel beside the data, from cycle 1 to the accumulator's.
+        marks: dict[str, Value] = {
+            "valid": issued,
+            "first": rom(m, [i % steps == 0 for i in range(passes * steps)], row, 1, "is_first"),
+            "last": rom(
+                m, [i % steps == steps - 1 for i in range(passes * steps)], row, 1, "is_last"
+            ),
+            "start": row == 0,
+        }
         for rank in range(delay):
             for name, source in marks.items():
                 stage = site.register(1, f"{name}_{rank + 2}", "checker")

@@ -33,7 +33,7 @@ STREAM_MARKS = 3
 class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
-    `role` is weight, window, fifo, skip, column or checker; `registered`: a register follows;
+    `role` is weight, window, fifo, skip, column, checker or mark; `registered`: a register follows;
     `resets`: that register takes another value than the word now and then; `apart`: no word is read
     while it is written, and Yosys proves it; `style`: where the circuit wants it, "block", "logic"
     or "auto".
@@ -136,6 +136,8 @@ def _weights(layer: LinearConfig) -> Iterator[Memory]:
     if layer.modulus:
         width = layer.modulus.bit_length() * layer.elements
         yield Memory("checker", depth, width, 1, False, True)
+        if steps > 1:  # where a group begins and ends
+            yield Memory("mark", depth, 1, 2, False, True)
 
 
 def place(layer: LayerConfig, family: Blocks) -> list[Placed]:

@@ -236,8 +236,6 @@ def _checksum(layer: LinearConfig) -> Iterator[Register]:
     if words > 1:
         yield Register("rows", "checker", clog2(words), 3)
         yield Register("weights", "checker", r * elements)
-    if steps > 1:  # and whether a group begins or ends
-        yield Register("step", "checker", clog2(steps) + 2)
     yield Register("residue", "checker", r, read + elements + sums)
     yield Register("marks", "checker", 1 + (3 + biased) * (3 + ranks))
     if biased:

@@ -83,7 +83,7 @@ def _memories(placed: Sequence[Placed], family: Blocks) -> int:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
             total += (1 - memory.width) * memory.count
-        elif memory.role == "checker" and one.brams:
+        elif memory.role in ("checker", "mark") and one.brams:
             total -= memory.width * memory.count
     return total
 
