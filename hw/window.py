@@ -117,7 +117,7 @@ class WindowBuffer(wiring.Component):
         m.d.comb += [
             whole.eq(written - window - config.span),
             rest.eq(written - end),
-            self.available.eq(active & (~whole[-1] | ~rest[-1])),
+            self.available.eq(active & (~whole[-1] | (position["tail"] & ~rest[-1]))),
         ]
         self._flag(m, group, accept, take, claim_valid)
         self._read(m, group, accept, written, window, position)
@@ -157,8 +157,11 @@ class WindowBuffer(wiring.Component):
 
         if any(config.place_bits):
             m.d.comb += self.place.eq(self._place(m, oy, ox))
+        # Far from the frame's end its distance may have wrapped.
+        tail: Any = Const(1, 1) if config.end_in_reach else oy >= config.tail_row
         return {
             "last_column": last_column,
+            "tail": tail,
             "rows": inside(rows, 0, config.height, oy, "rows_inside"),
             "columns": inside(columns, 1, config.width, ox, "columns_inside"),
         }

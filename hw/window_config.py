@@ -138,6 +138,18 @@ class WindowConfig:
         reach = self.depth + self.frame_words % self.depth + self.lead + self.stride[0] * self.span
         return clog2(self.depth + reach) + 2
 
+    @property
+    def end_in_reach(self) -> bool:
+        """Whether positions tell how far the frame's end is from anywhere in the frame."""
+        return self.frame_words <= 1 << (self.index_bits - 1)
+
+    @property
+    def tail_row(self) -> int:
+        """First row of windows of which one reaches beyond the frame's last word."""
+        beyond = (self.window_starts + self.span > self.frame_words).reshape(self.out_size)
+        rows = np.flatnonzero(beyond.any(axis=1))
+        return int(rows.min(initial=self.out_size[0]))
+
     def offset(self, tap: Tap) -> int:
         """Words from a window's first word to `tap`."""
         kh, kw, block = tap

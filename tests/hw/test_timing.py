@@ -68,6 +68,28 @@ def test_the_closed_form_is_the_interval_of_the_recurrence(random_network, seed)
     assert recurrence(layers, 6).initiation_interval == initiation_interval(layers)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("height", [12, 23, 31, 45, 70, 140])
+def test_a_frame_much_larger_than_the_buffer_is_not_read_early(bench, height, kernel):
+    """Positions wrap within the frame: its end may be told from near only."""
+    weight = np.random.default_rng(height).integers(-8, 8, (2, kernel, kernel, 2))
+    pad = kernel // 2
+    node = ir.Conv2d(
+        name="c", inputs=("x",), weight=weight, bias=np.zeros(2, int), weight_bits=4,
+        padding=(pad,) * 4,
+    )  # fmt: skip
+    graph = ir.Graph("g", "x", (height, 3, 2), ir.TensorType(4, True), (node,), "c")
+    layers = configure(graph, {"c": Fold(2, 2 * kernel)})
+    x = inputs(np.random.default_rng(0), graph, 3)
+
+    run, found = bench.run_network(layers, x)
+    _, stalled = bench.run_network(layers, x, seed=1)
+
+    assert (found == expected(graph, x)).all()
+    assert (stalled == expected(graph, x)).all()
+    assert tuple(run.last_cycles) == recurrence(layers, 3).last_beat_cycles
+
+
 def test_a_converter_between_widths_that_do_not_divide_can_be_the_slowest(bench):
     """Three lanes to words of two: four cycles for every six elements."""
     out = ir.Requantize(np.array([1]), np.array([2]), ir.TensorType(4, False))
