@@ -268,8 +268,9 @@ def _requantizers(units: tuple[Requantizer, ...], family: Blocks) -> Iterable[tu
         yield "clamp_bits", unit.out_bits
         if not scaled_in_blocks(unit, family):
             yield "scale_rows", _scale_rows(unit)
-    if units:
-        yield "column_rom", rom_luts(units[0].entries, distinct_columns(units), family.lut_inputs)
+    for entries in sorted({unit.entries for unit in units}):
+        alike = tuple(unit for unit in units if unit.entries == entries)
+        yield "column_rom", rom_luts(entries, distinct_columns(alike), family.lut_inputs)
 
 
 def _thresholds(units: tuple[ThresholdUnit, ...]) -> Iterable[tuple[str, float]]:

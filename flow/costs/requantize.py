@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,10 +143,9 @@ def _column(values: IntArray, channels: Sequence[int], tables: list[IntArray]) -
 
 @functools.lru_cache(maxsize=64)
 def distinct_columns(units: tuple[Requantizer, ...]) -> int:
-    """Bit columns of the lanes' tables that differ."""
-    columns = [
-        bits_of(table[:, None], bits)
-        for unit in units
-        for table, bits in zip(unit.tables, unit.columns, strict=True)
-    ]
-    return distinct(np.concatenate(columns, axis=1)) if columns else 0
+    """Bit columns of the lanes' tables that differ; the operands of a Concat have other lengths."""
+    columns: dict[int, list[IntArray]] = defaultdict(list)
+    for unit in units:
+        for table, bits in zip(unit.tables, unit.columns, strict=True):
+            columns[len(table)].append(bits_of(table[:, None], bits))
+    return sum(distinct(np.concatenate(alike, axis=1)) for alike in columns.values())

@@ -12,7 +12,7 @@ from tercet.flow.costs.families import FAMILIES
 from tercet.flow.costs.joins import fork_registers
 from tercet.flow.costs.layer import forks, layer_resources, operand_lanes
 from tercet.flow.emit import TOP, emit
-from tercet.flow.estimator import estimate_command
+from tercet.flow.estimator import estimate, estimate_command
 from tercet.flow.synth import synthesize
 from tercet.hw.config import INPUT
 from tercet.hw.configure import Fold, Protection, configure
@@ -155,3 +155,20 @@ def test_a_fork_counts_to_the_layer_in_front_of_it():
 
     assert forks(layers) == [((2, False),), (), ()]
     assert with_forks[0] == alone[0] + 2
+
+
+def test_operands_of_a_concat_may_have_tables_of_different_lengths():
+    kind = TensorType(4, False)
+    few = Requantize(np.array([3, 5]), np.array([3, 3]), kind)
+    many = Requantize(np.array([3, 5, 6, 7]), np.array([3, 3, 3, 3]), kind)
+    weight, bias = np.ones((4, 1, 1, 2), int), np.zeros(4, int)
+    nodes = (
+        Conv2d(name="c", inputs=("x",), weight=weight, bias=bias, requantize=many),
+        Concat(name="cat", inputs=("x", "c"), requantize=(few, many), out=kind),
+    )
+    graph = Graph("g", "x", (3, 3, 2), kind, nodes, "cat")
+
+    cost = estimate(graph, folding={"c": Fold(2, 2), "cat": Fold(2)})
+
+    assert cost.luts == sum(layer.luts for layer in cost.layers)
+    assert cost.layers[1].luts > 0
