@@ -24,22 +24,10 @@ def expected(graph, x):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_a_random_network_takes_the_cycles_of_the_recurrence(bench, random_network, seed):
+@pytest.mark.parametrize("kind", ["random_network", "random_dag"])
+def test_a_random_network_takes_the_cycles_of_the_recurrence(bench, request, kind, seed):
     rng = np.random.default_rng(seed)
-    graph, folding, protection = random_network(rng)
-    layers = configure(graph, folding, protection)
-    x = inputs(rng, graph, FRAMES)
-
-    run, found = bench.run_network(layers, x)
-
-    assert (found == expected(graph, x)).all()
-    assert tuple(run.last_cycles) == recurrence(layers, FRAMES).last_beat_cycles
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_a_random_dag_takes_the_cycles_of_the_recurrence(bench, random_dag, seed):
-    rng = np.random.default_rng(seed)
-    graph, folding, protection = random_dag(rng)
+    graph, folding, protection = request.getfixturevalue(kind)(rng)
     layers = configure(graph, folding, protection)
     x = inputs(rng, graph, FRAMES)
 
