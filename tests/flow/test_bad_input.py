@@ -163,8 +163,8 @@ def test_calibration_of_a_float_model_of_another_shape_or_empty(refused, write):
     ("name", "text"),
     [
         ("model.pt2", "model.pt2: loading a .pt2 file can run code from it; give --trust-model"),
-        ("model.onnx", "model.onnx: ONNX files are not read"),
-        ("model.txt", "model.txt: not a model file; a model is graph.json, FILE.py:NAME or FILE"),
+        ("model.onnx", "model.onnx: truncated or not an ONNX file; export it again"),
+        ("model.txt", "model.txt: not a model file; a model is FILE.onnx, graph.json"),
         ("model.py", "model.py: name the module or function in it, as model.py:NAME"),
         ("model.json", "model.json: "),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from tercet.flow.passes.gather_neurons import gather_neurons
 from tercet.quant import ir, reference
+from tercet.sim.expected import random_frames
 
 
 def lanes_of(order, chosen, pe):
@@ -146,8 +147,7 @@ def test_random_networks_keep_their_outputs(random_network):
             for node in graph
             if isinstance(node, ir.Conv2d | ir.Dense)
         }
-        kind = graph.input_type
-        x = rng.integers(kind.lo, kind.hi + 1, (3, *graph.input_shape))
+        x = random_frames(graph, 3, seed)
 
         _, order = check(graph, chosen, {name: fold.pe for name, fold in folding.items()}, x)
         moved += bool(order)
