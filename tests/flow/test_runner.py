@@ -82,7 +82,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
     cases = [
         ((folder / "graph.json", good, output, "verilator"), "runs a build directory's Verilog"),
         ((folder / "graph.json", good, output, "abacus"), "engine 'abacus' is none of reference"),
-        ((folder / "none.json", good, output), r"none\.json: cannot be read"),
+        ((folder / "none.json", good, output), r"none\.json: no such file"),
         ((tmp_path, good, output), r"graph\.json: cannot be read"),
         ((folder / "graph.json", folder / "none.npz", output), r"none\.npz: no such file"),
         ((folder / "graph.json", good, tmp_path / "no" / "y.npz"), "its folder does not exist"),

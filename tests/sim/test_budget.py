@@ -39,10 +39,14 @@ def test_nothing_falls_below_its_least(small_dir: Path) -> None:
 
 
 def test_sizes_between_follow_the_cycles(small_dir: Path) -> None:
-    found = budget.budget(large(small_dir, 15_000, 40_000), 100)
+    design = large(small_dir, 15_000, 100_000)
+    found = budget.budget(design, 100)
+    runs = budget.FAULT_CYCLES // 100_000
+    roles = len({register.role for register in design.registers})
 
-    assert (found.three_frames, found.resets) == (3, 6)
-    assert (found.flips, found.registers) == (2, 3)
+    assert (found.three_frames, found.resets) == (3, 2)
+    assert found.flips == 2
+    assert found.registers == runs // (2 * roles) < budget.REGISTERS
 
 
 def test_long_stall_fills_the_pipeline(small_dir: Path) -> None:
