@@ -17,6 +17,7 @@ import numpy as np
 from ..quant.errors import ClaimError, InputError
 from . import outcomes, statistics, store, summary
 from .engines import native
+from .faults import Faults
 from .manifest import Words
 from .outcomes import Observed, Outcome
 from .steady import Prepared, prepare
@@ -98,12 +99,12 @@ def _check(
         raise InputError("inputs must be at least 1")
 
 
-def _choose(prepared: Prepared, count: int, seed: int) -> native.Faults:
+def _choose(prepared: Prepared, count: int, seed: int) -> Faults:
     """Uniform, with replacement, over bits x window."""
     rng = np.random.default_rng(seed)
     start, stop = prepared.stimulus.window(prepared.golden)
     cycle = rng.integers(start, stop, count)
-    return native.Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
+    return Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
 
 
 def _control(prepared: Prepared, seed: int) -> Json:
@@ -114,7 +115,7 @@ def _control(prepared: Prepared, seed: int) -> Json:
     groups = [rng.integers(0, bits, 1) for _ in range(CONTROL_SINGLE)]
     groups += [np.flatnonzero(rng.integers(0, 2, bits)) for _ in range(CONTROL_MANY)]
     first = np.concatenate(([0], np.cumsum([len(group) for group in groups])))
-    faults = native.Faults(rng.integers(start, stop, count), first, np.concatenate(groups))
+    faults = Faults.flips(rng.integers(start, stop, count), first, np.concatenate(groups))
     play = prepared.stimulus
     observed = native.inject(prepared.model, play.words, play.timing, faults, workers=1)
     failed = int((_classify(prepared, observed) >= Outcome.FALSE_ALARM).sum())
@@ -126,7 +127,7 @@ def _control(prepared: Prepared, seed: int) -> Json:
 
 
 def _run(
-    prepared: Prepared, engine: str, faults: native.Faults, workers: int | None, tell: Progress
+    prepared: Prepared, engine: str, faults: Faults, workers: int | None, tell: Progress
 ) -> Observed:
     play, finished = prepared.stimulus, 0
 
@@ -143,7 +144,7 @@ def _run(
     )
 
 
-def _cocotb(prepared: Prepared, faults: native.Faults) -> Observed:
+def _cocotb(prepared: Prepared, faults: Faults) -> Observed:
     from .engines import cocotb  # needs cocotb installed
 
     play = prepared.stimulus
@@ -154,29 +155,27 @@ def _classify(prepared: Prepared, observed: Observed) -> Words:
     return outcomes.classify(observed, prepared.golden.words, prepared.model.manifest.output)
 
 
-def _table(prepared: Prepared, faults: native.Faults, classes: Words) -> store.Table:
+def _table(prepared: Prepared, faults: Faults, classes: Words) -> store.Table:
     design, play = prepared.model.design, prepared.stimulus
     owner = np.zeros((design.ff_bits, 2), np.int64)
     for number, register in enumerate(design.registers):
         for position, bit in enumerate(register.bits):
             owner[design.bit_numbers[bit.cell, bit.index]] = number, position
     frame = np.searchsorted(prepared.golden.done, faults.cycle)
-    register, bit = owner[faults.bits].T
+    register, bit = owner[faults.target].T
     start, _ = play.window(prepared.golden)
     names = tuple(register.name for register in design.registers)
     inputs = play.inputs[frame - play.warm]
     return store.Table(names, register, bit, faults.cycle - start, inputs, classes)
 
 
-def _audit(
-    prepared: Prepared, faults: native.Faults, classes: Words, count: int, seed: int
-) -> Json:
+def _audit(prepared: Prepared, faults: Faults, classes: Words, count: int, seed: int) -> Json:
     """Repeat `count` experiments in cocotb; masked and latent differ in no output and are one."""
     count = min(count, len(faults))
     if not count:
         return {"sampled": 0, "disagreements": 0, "differing": []}
     picks = np.sort(np.random.default_rng([seed, 2]).choice(len(faults), count, replace=False))
-    sample = native.Faults.single(faults.cycle[picks], faults.bits[picks])
+    sample = Faults.single(faults.cycle[picks], faults.target[picks])
     seen = _classify(prepared, _cocotb(prepared, sample))
     pairs = np.stack((classes[picks], seen))
     pairs[pairs == Outcome.LATENT] = Outcome.MASKED

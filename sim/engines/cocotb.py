@@ -19,6 +19,7 @@ from ...quant.ir import IntArray
 from ...quant.names import printable
 from .. import cache, probe, runner
 from ..checker import flagged
+from ..faults import Faults
 from ..manifest import Manifest, Words
 from ..native_model import NativeModel, counters
 from ..outcomes import End, FrameFlag, Observed
@@ -36,7 +37,7 @@ def inject(
     model: NativeModel,
     words: Words,
     timing: native.Timing,
-    faults: native.Faults,
+    faults: Faults,
     golden: native.Golden,
 ) -> Observed:
     """Run the experiments; ClaimError if the clocked design is not in the golden state at an
@@ -81,19 +82,20 @@ class _Variables:
 
 
 def _stops(
-    faults: native.Faults, chosen: IntArray, golden: native.Golden, timing: native.Timing
+    faults: Faults, chosen: IntArray, golden: native.Golden, timing: native.Timing
 ) -> tuple[list[Json], list[int]]:
     """Injection cycles with their experiments, and the cycles whose golden state they name."""
     cycles: dict[int, int] = {}
     groups: dict[int, list[Json]] = defaultdict(list)
+    starts = faults.cycle
     for i in chosen:
-        cycle = int(faults.cycle[i])
+        cycle = int(starts[i])
         first = int(np.searchsorted(golden.done, cycle))
         watched = golden.done[first : first + timing.bound_frames]
         groups[cycle].append(
             {
                 "id": int(i),
-                "bits": [int(b) for b in faults.bits[faults.first[i] : faults.first[i + 1]]],
+                "bits": [int(b) for b in faults.target[faults.first[i] : faults.first[i + 1]]],
                 "first": first,
                 "deadlines": [int(done) + timing.slack_cycles for done in watched],
                 "state": cycles.setdefault(int(watched[-1]) + 1, len(cycles)),

@@ -21,11 +21,12 @@ from ...quant.errors import ClaimError
 from ...quant.ir import IntArray
 from ...quant.names import printable
 from .. import cache
+from ..faults import Faults
 from ..manifest import Words
 from ..native_model import NativeModel, container_bytes
 from ..outcomes import End, Observed
 
-__all__ = ["RESET_CYCLES", "Faults", "Golden", "Timing", "golden", "inject", "register_values"]
+__all__ = ["RESET_CYCLES", "Golden", "Timing", "golden", "inject", "register_values"]
 
 RESET_CYCLES = 3
 STATE_BUDGET_BYTES = 256 << 20
@@ -55,31 +56,7 @@ class Golden:
     words: Words
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Experiments: `cycle` [n]; the bits that experiment i flips before that cycle's evaluation
-    are `bits[first[i]:first[i + 1]]`, numbers in the order of the cut netlist."""
-
-    cycle: IntArray
-    first: IntArray
-    bits: IntArray
-
-    @classmethod
-    def single(cls, cycle: IntArray, bit: IntArray) -> Faults:
-        """One bit an experiment."""
-        return cls(cycle, np.arange(len(cycle) + 1), bit)
-
-    def part(self, start: int, stop: int) -> Faults:
-        """Experiments start..stop-1."""
-        first = self.first[start : stop + 1]
-        bits = self.bits[first[0] : first[-1]]
-        return Faults(self.cycle[start:stop], first - first[0], bits)
-
-    def __len__(self) -> int:
-        return len(self.cycle)
-
-
-NO_FAULTS = Faults(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
+NO_FAULTS = Faults.single(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def golden(model: NativeModel, words: Words, timing: Timing) -> Golden:
@@ -120,7 +97,7 @@ def inject(
     not land.
     """
     order = np.argsort(faults.cycle, kind="stable")
-    taken = _reordered(faults, order)
+    taken = faults.take(order)
     starts = range(0, len(faults), CHUNK)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
 
@@ -136,13 +113,6 @@ def inject(
     if (observed.ends == End.NOT_LANDED).any():
         raise ClaimError("native engine: a flip did not change exactly its bit of the state")
     return observed
-
-
-def _reordered(faults: Faults, order: IntArray) -> Faults:
-    pieces = [faults.bits[faults.first[i] : faults.first[i + 1]] for i in order]
-    first = np.concatenate(([0], np.cumsum([len(p) for p in pieces]))).astype(np.int64)
-    bits = np.concatenate(pieces) if pieces else NO_FAULTS.bits
-    return Faults(faults.cycle[order], first, bits)
 
 
 def _joined(parts: list[Observed], order: IntArray) -> Observed:
@@ -170,8 +140,8 @@ def _run(
     source = model.manifest.input
     header = [frames, source.beats, source.word_bytes, out.beats, out.word_bytes]
     header += [RESET_CYCLES, timing.max_cycles, timing.bound_frames, timing.slack_cycles]
-    header += [STATE_BUDGET_BYTES, len(faults), len(faults.bits), len(states)]
-    columns = (faults.cycle, faults.first, faults.bits, states)
+    header += [STATE_BUDGET_BYTES, len(faults), len(faults.target), len(states)]
+    columns = (faults.cycle, faults.first, faults.target, states)
     with cache.scratch() as work:
         with (work / "job").open("wb") as file:
             file.write(np.array(header, "<u8").tobytes())

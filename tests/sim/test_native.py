@@ -8,6 +8,7 @@ import pytest
 from tercet.quant.errors import ClaimError, InputError
 from tercet.sim import manifest, native_model, outcomes, steady
 from tercet.sim.engines import native
+from tercet.sim.faults import Faults
 from tercet.sim.outcomes import End, Outcome
 
 pytest.importorskip("pyosys")
@@ -25,7 +26,7 @@ def prepared(stateful_dir):
 def random_faults(prepared, count, seed=1):
     rng = np.random.default_rng(seed)
     cycle = rng.integers(*prepared.stimulus.window(prepared.golden), count)
-    return native.Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
+    return Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
 
 
 def run(prepared, faults, **options):
@@ -76,7 +77,7 @@ def test_golden_run_computes_the_function(prepared):
 def test_sampled_faults_equal_the_clocked_simulation(prepared, flips):
     pytest.importorskip("cocotb")
     single = random_faults(prepared, 80 * flips)
-    faults = native.Faults(single.cycle[:80], np.arange(0, 81 * flips, flips), single.bits)
+    faults = Faults.flips(single.cycle[:80], np.arange(0, 81 * flips, flips), single.target)
 
     seen, expected = run(prepared, faults), clocked(prepared, faults)
 
@@ -90,7 +91,7 @@ def test_every_fault_equals_the_clocked_simulation(prepared):
     start, stop = prepared.stimulus.window(prepared.golden)
     bits = prepared.model.design.ff_bits
     cycle = np.repeat(np.arange(start, start + (stop - start) // 2), bits)
-    faults = native.Faults.single(cycle, np.tile(np.arange(bits), len(cycle) // bits))
+    faults = Faults.single(cycle, np.tile(np.arange(bits), len(cycle) // bits))
 
     assert_confirmed(run(prepared, faults), clocked(prepared, faults))
 
@@ -98,7 +99,7 @@ def test_every_fault_equals_the_clocked_simulation(prepared):
 def test_a_control_register_can_hang_the_design(prepared):
     pytest.importorskip("cocotb")
     cycle = prepared.stimulus.window(prepared.golden)[0] + np.arange(4)
-    faults = native.Faults.single(cycle, np.full(4, bit_number(prepared, "stuck", 0)))
+    faults = Faults.single(cycle, np.full(4, bit_number(prepared, "stuck", 0)))
 
     assert classes(prepared, run(prepared, faults)).tolist() == [Outcome.HANG] * 4
     assert classes(prepared, clocked(prepared, faults)).tolist() == [Outcome.HANG] * 4
@@ -109,7 +110,7 @@ def test_result_does_not_depend_on_workers_or_order(prepared, monkeypatch):
     order = np.random.default_rng(2).permutation(600)
     whole = run(prepared, faults, workers=1)
     monkeypatch.setattr(native, "CHUNK", 70)
-    shuffled = native.Faults.single(faults.cycle[order], faults.bits[order])
+    shuffled = Faults.single(faults.cycle[order], faults.target[order])
 
     assert_same(run(prepared, faults, workers=2), whole)
     assert np.array_equal(run(prepared, shuffled).ends, whole.ends[order])
@@ -129,7 +130,7 @@ def test_bits_beyond_64_reach_the_output(prepared):
     done = prepared.golden.done[prepared.stimulus.warm]
     before = np.array([done, done])
     bits = np.array([bit_number(prepared, "window", 65), bit_number(prepared, "window", 40)])
-    seen = run(prepared, native.Faults.single(before, bits))
+    seen = run(prepared, Faults.single(before, bits))
     (row,) = np.flatnonzero(seen.frame == prepared.stimulus.warm)
     word = int.from_bytes(seen.words[row, 1].tobytes(), "little")
     golden = int.from_bytes(prepared.golden.words[seen.frame[row], 1].tobytes(), "little")
@@ -142,7 +143,7 @@ def test_a_corrupt_memory_word_is_followed_until_it_is_read(prepared):
     # A flip of the FIFO's input pointer moves words; the state is golden again only after them.
     cycle = prepared.stimulus.window(prepared.golden)[0] + np.arange(9)
     bits = np.full(9, bit_number(prepared, "fifo_0.head", 0))
-    seen = run(prepared, native.Faults.single(cycle, bits))
+    seen = run(prepared, Faults.single(cycle, bits))
 
     assert set(seen.experiment.tolist()) == set(range(9))
     assert ((seen.flags & outcomes.FrameFlag.WRONG) != 0).any()
