@@ -8,7 +8,8 @@ from typing import Any
 
 from amaranth.back import rtlil
 
-from ..hw.config import LayerConfig, LinearConfig
+from ..hw.config import LayerConfig
+from ..hw.linear_config import LinearConfig
 from ..hw.top import Top
 from .yosys import run
 

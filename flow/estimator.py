@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..hw.config import LinearConfig
 from ..hw.configure import Fold
+from ..hw.linear_config import LinearConfig
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
 from . import targets

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..hw.config import LayerConfig, LinearConfig, WindowedConfig
+from ..hw.config import LayerConfig, WindowedConfig
 from ..hw.join_config import JoinConfig
+from ..hw.linear_config import LinearConfig
 from .design import Design
 from .folding import Goal
 from .folding.solve import RESOURCES

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..quant.ir import IntArray
-from .config import LayerConfig, LinearConfig, WindowConfig, WindowedConfig
+from .config import LayerConfig, WindowConfig, WindowedConfig
 from .join_config import JoinConfig, PadConfig
+from .linear_config import LinearConfig
 
 __all__ = ["Inlet", "JoinStage", "Link", "Port", "Stage", "outlet", "ratios", "stage"]
 

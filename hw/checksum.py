@@ -17,7 +17,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arith import bipolar, lut_multiply, rom, table
-from .config import MODULI, LinearConfig, clog2, tree_levels
+from .config import MODULI, clog2, tree_levels
+from .linear_config import LinearConfig
 from .site import Site
 
 __all__ = ["ChecksumLane", "residue"]

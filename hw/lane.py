@@ -9,7 +9,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arith import adder_tree, bipolar, lut_multiply, rom, table
-from .config import LinearConfig, clog2
+from .config import clog2
+from .linear_config import LinearConfig
 from .pairs import half_bits
 from .site import Site
 

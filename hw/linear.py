@@ -12,10 +12,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .checksum import ChecksumLane
-from .config import CHECK_CYCLES, LinearConfig, clog2
+from .config import CHECK_CYCLES, clog2
 from .control import ControlGroup
 from .fifo import OutputFifo
 from .lane import Lane
+from .linear_config import LinearConfig
 from .packed import PackedProducts
 from .requantize import requantizer
 from .sequencer import Sequencer, assemble

@@ -20,8 +20,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .arith import table
-from .config import LinearConfig, clog2
+from .config import clog2
 from .lane import weight_word
+from .linear_config import LinearConfig
 from .pairs import codes, half_bits, high_bits
 from .site import Site
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..quant.ir import IntArray
 
 if TYPE_CHECKING:
-    from .config import LinearConfig
+    from .linear_config import LinearConfig
 
 __all__ = ["codes", "half_bits", "high_bits", "lane_pairs"]
 

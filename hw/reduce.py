@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from .arith import bipolar
 from .average import group_bits
-from .config import ArgMaxConfig, PoolConfig
 from .control import ControlGroup
 from .fifo import OutputFifo
+from .reduce_config import ArgMaxConfig, PoolConfig
 from .requantize import Requantizer
 from .sequencer import Sequencer, assemble
 from .site import Site

@@ -11,7 +11,8 @@ from ..quant import ranges
 from ..quant.errors import InputError
 from ..quant.ir import IntArray, Requantize
 from .cmvm import AdderGraph, solve
-from .config import LinearConfig, multiplies_by_one, tree_levels
+from .config import multiplies_by_one, tree_levels
+from .linear_config import LinearConfig
 
 __all__ = ["ADDERS_PER_RANK", "Delay", "ShiftConfig", "shift_layer"]
 

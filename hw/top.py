@@ -8,12 +8,14 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from .config import INPUT, ArgMaxConfig, LayerConfig, LinearConfig, PoolConfig, inlet
+from .config import INPUT, LayerConfig, inlet
 from .fork import Fork
 from .join import AddJoin, ConcatJoin, PadJoin
 from .join_config import AddConfig, ConcatConfig, JoinConfig, PadConfig
 from .linear import Linear
+from .linear_config import LinearConfig
 from .reduce import ArgMax, Pool
+from .reduce_config import ArgMaxConfig, PoolConfig
 from .shift_add import ShiftLinear
 from .shift_config import ShiftConfig
 from .site import Site

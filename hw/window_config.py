@@ -9,7 +9,10 @@ import numpy as np
 
 from ..quant.ir import IntArray
 
-__all__ = ["Tap", "WindowConfig", "clog2"]
+__all__ = ["Size", "Tap", "WindowConfig", "clog2"]
+
+Size = tuple[int, int, int]
+"""(height, width, channels) of an image."""
 
 Tap = tuple[int, int, int]
 """(kernel row, kernel column, channel word) of an element group inside a window."""

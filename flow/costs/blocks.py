@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...hw.config import LayerConfig, LinearConfig, PoolConfig, WindowedConfig, clog2
+from ...hw.config import LayerConfig, WindowedConfig, clog2
 from ...hw.join_config import JoinConfig
+from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits, high_bits
+from ...hw.reduce_config import PoolConfig
 from .families import Blocks, Ram
 from .joins import element, scales
 from .requantize import requantizers

@@ -12,17 +12,16 @@ from math import gcd
 from ...hw.config import (
     ADDS_PER_RANK,
     CHECK_CYCLES,
-    ArgMaxConfig,
     LayerConfig,
-    LinearConfig,
-    PoolConfig,
     WindowConfig,
     WindowedConfig,
     clog2,
     tree_levels,
 )
 from ...hw.join_config import JoinConfig
+from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits, high_bits
+from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...hw.shift_config import ShiftConfig
 from .blocks import single_lanes
 from .joins import join_registers

@@ -16,17 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...hw.config import (
-    ADDS_PER_RANK,
-    ArgMaxConfig,
-    LayerConfig,
-    LinearConfig,
-    PoolConfig,
-    WindowedConfig,
-    clog2,
-)
+from ...hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, clog2
 from ...hw.join_config import AddConfig, JoinConfig
+from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits
+from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...hw.shift_config import ShiftConfig
 from .blocks import Placed, products, single_lanes
 from .columns import bits_of, changing, column_luts, distinct, rom_luts

@@ -12,18 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...hw.config import (
-    ADDS_PER_RANK,
-    ArgMaxConfig,
-    LayerConfig,
-    LinearConfig,
-    PoolConfig,
-    WindowedConfig,
-    clog2,
-    multiplies_by_one,
-)
+from ...hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, clog2, multiplies_by_one
 from ...hw.join_config import AddConfig, JoinConfig, PadConfig
+from ...hw.linear_config import LinearConfig
 from ...hw.pairs import codes, high_bits
+from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...quant.ir import IntArray, Requantize
 from .blocks import Placed, single_lanes
 from .columns import bits_of, distinct

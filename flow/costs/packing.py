@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...hw.config import ADDS_PER_RANK, LayerConfig, LinearConfig, PoolConfig
+from ...hw.config import ADDS_PER_RANK, LayerConfig
 from ...hw.join_config import JoinConfig
+from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits
+from ...hw.reduce_config import PoolConfig
 from .blocks import dsps, products, single_lanes
 from .families import Blocks
 from .requantize import Requantizer, distinct_columns, requantizers

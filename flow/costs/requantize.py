@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hw.config import LinearConfig, PoolConfig, multiplies_by_one
+from ...hw.config import multiplies_by_one
 from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig
+from ...hw.linear_config import LinearConfig
+from ...hw.reduce_config import PoolConfig
 from ...hw.shift_config import ShiftConfig
 from ...quant.ir import IntArray, Requantize
 from .columns import bits_of, distinct

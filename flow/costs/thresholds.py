@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hw.config import LayerConfig, LinearConfig, clog2
+from ...hw.config import LayerConfig, clog2
+from ...hw.linear_config import LinearConfig
 from ...hw.threshold_ranks import Rank, index_ranks, threshold_ranks
 from ...quant.ir import IntArray, Thresholds
 from .columns import bits_of, distinct, rom_luts

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
-from ...hw.config import LayerConfig, LinearConfig
+from ...hw.config import LayerConfig
 from ...hw.configure import Fold, Protection, configure_layer
+from ...hw.fold import UNPROTECTED
+from ...hw.linear_config import LinearConfig
 from ...quant import shapes
 from ...quant.errors import InputError
 from ...quant.ir import ArgMax, Conv2d, Dense, Graph, Node
@@ -16,8 +18,6 @@ from ..costs.families import Blocks
 from ..costs.packing import saves_blocks
 
 __all__ = ["Choice", "multipliers", "shaped", "variants"]
-
-UNPROTECTED = Protection()
 
 MOST_SHIFT_WEIGHTS = 512
 """Weights up to which the search for shared shift-adds takes no more than a second or two."""

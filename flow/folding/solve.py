@@ -10,13 +10,14 @@ from math import gcd
 import numpy as np
 
 from ...hw.configure import Fold, Protection, circuit_nodes, sources
+from ...hw.fold import UNPROTECTED
 from ...quant.errors import InputError
 from ...quant.ir import Graph, Node
 from ..costs import luts
 from ..costs.families import FAMILIES
 from ..costs.layer import resources
 from ..targets import Target
-from .choices import UNPROTECTED, Choice, shaped, variants
+from .choices import Choice, shaped, variants
 from .knapsack import descend
 
 __all__ = ["RESOURCES", "Solver", "fold_for_interval", "fold_to_fit", "margins"]

@@ -6,8 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
-from tercet.hw.config import INPUT, LinearConfig
+from tercet.hw.config import INPUT
 from tercet.hw.configure import Fold, configure
+from tercet.hw.linear_config import LinearConfig
 from tercet.hw.timing import initiation_interval, recurrence, sized
 from tercet.quant import ir, reference
 from tercet.sim.expected import random_frames

@@ -1,0 +1,54 @@
+"""What a user chooses for a layer: how far it is folded, and what protects it. No Amaranth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..quant.errors import InputError
+
+__all__ = ["MULTIPLIERS", "UNPROTECTED", "Fold", "Protection", "divides"]
+
+MULTIPLIERS = ("dsp", "dsp2", "lut", "shift")
+"""How a layer multiplies: `*`, one `*` for two lanes, sums of shifted rows, or unrolled into shared
+shift-adds."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How far a layer is folded: `pe` output lanes of `simd` multipliers, one of `MULTIPLIERS`.
+
+    `weights` is where they lie: "block" RAM, "logic", or "auto": block RAM above
+    `hw.config.BLOCK_BITS` bits a lane.
+
+    Pools use `pe` only (channels a cycle), ArgMax neither.
+    """
+
+    pe: int = 1
+    simd: int = 1
+    multiplier: str = "dsp"
+    weights: str = "auto"
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What hardens a layer.
+
+    `modulus` of its checksum or None, output channels (`neurons`) under TMR, `control` "parity"
+    when its control registers are checked, else "none".
+    """
+
+    modulus: int | None = None
+    neurons: tuple[int, ...] = ()
+    control: str = "none"
+
+
+UNPROTECTED = Protection()
+
+
+def divides(layer: str, name: str, value: int, total: int, what: str) -> None:
+    """InputError, naming layer and values that do, unless `value` divides `total`."""
+    if value < 1 or total % value:
+        raise InputError(
+            f"layer {layer}: {name} = {value} does not divide {total} ({what}); "
+            f"choose one of {[n for n in range(1, total + 1) if total % n == 0]}"
+        )

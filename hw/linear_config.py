@@ -1,0 +1,173 @@
+"""A convolution or dense layer in numbers. No Amaranth."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..quant.ir import IntArray, Requantize, Thresholds
+from .config import (
+    ADDS_PER_RANK,
+    BLOCK_BITS,
+    CHECK_CYCLES,
+    WindowedConfig,
+    requantize_cycles,
+    tree_levels,
+)
+from .pairs import lane_pairs
+
+__all__ = ["LinearConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearConfig(WindowedConfig):
+    """Convolution or dense layer on `pe` lanes with `simd` multipliers each.
+
+    `weight` has shape (passes, pe, steps, simd), `bias` (passes, pe) with the zero point folded
+    in, `acc_bits` holds every partial sum. `group_lanes` neighbouring lanes read the same
+    elements: all `pe`, or those of one group where several groups of a grouped convolution are
+    computed side by side. `replicated` lists the lanes in triple modular redundancy, `modulus` is
+    the checksum's or None.
+    """
+
+    pe: int
+    simd: int
+    act_signed: bool
+    act_bipolar: bool = False
+    weight: IntArray
+    weight_bits: int
+    bias: IntArray
+    acc_bits: int
+    group_lanes: int
+    multiplier: str = "dsp"
+    weights: str = "auto"
+    requantize: Requantize | Thresholds | None = None
+    replicated: tuple[int, ...] = ()
+    modulus: int | None = None
+    macs: int = 0
+
+    @property
+    def act_bits(self) -> int:
+        """Bits of an input element."""
+        return self.window.lane_bits
+
+    @property
+    def elements(self) -> int:
+        """Elements that a step fetches: `simd` for each group that is computed side by side."""
+        return self.simd * self.pe // self.group_lanes
+
+    def lane_elements(self, lane: int) -> list[int]:
+        """Which of a step's elements each multiplier of a lane takes."""
+        groups = self.pe // self.group_lanes
+        width = self.window.word // groups
+        offset = lane // self.group_lanes * width
+        return [
+            port * self.window.word + offset + channel
+            for port in range(self.simd // width)
+            for channel in range(width)
+        ]
+
+    @functools.cached_property
+    def checksum_rows(self) -> IntArray:
+        """Sum of the lanes' weights of each element of each step, (passes * steps, elements)."""
+        passes, pe, steps, _ = self.weight.shape
+        rows = np.zeros((passes, steps, self.elements), dtype=np.int64)
+        for lane in range(pe):
+            rows[:, :, self.lane_elements(lane)] += self.weight[:, lane]
+        return rows.reshape(passes * steps, self.elements)
+
+    @property
+    def weight_bipolar(self) -> bool:
+        """Whether weights are -1 and +1, stored as one bit."""
+        return self.weight_bits == 1
+
+    @functools.cached_property
+    def weight_codes(self) -> IntArray:
+        """Weights as the memories hold them: bipolar ones as 0 and 1."""
+        return (self.weight + 1) // 2 if self.weight_bipolar else self.weight
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether products need a multiplier: a bipolar operand only chooses a sign."""
+        return not (self.act_bipolar or self.weight_bipolar)
+
+    @property
+    def checksum_adds(self) -> int:
+        """Inputs of a sum in the checksum lane, which has the lanes' ranks for all elements."""
+        ranks, adds = tree_levels(self.simd), ADDS_PER_RANK
+        while ranks and adds**ranks < self.elements:
+            adds += 1
+        return adds
+
+    @property
+    def product_bits(self) -> int:
+        """Bits of a product register: signed, or one bit where both operands are bipolar."""
+        if self.act_bipolar and self.weight_bipolar:
+            return 1
+        extra = self.multiplies and not self.act_signed
+        return self.act_bits + self.weight_bits + extra
+
+    @property
+    def term_bits(self) -> int:
+        """Bits of a signed product as the adder tree takes it."""
+        return max(2, self.product_bits)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Lanes that share multipliers; constants are multiplied one by one."""
+        if self.multiplier != "dsp2" or not self.multiplies or self.constant_weights:
+            return ()
+        return lane_pairs(self.pe, self.group_lanes, self.replicated)
+
+    @property
+    def constant_weights(self) -> bool:
+        """Whether each multiplier sees one weight only (fully unrolled): no ROM, no register."""
+        return bool(self.weight.shape[0] * self.weight.shape[2] == 1)
+
+    @property
+    def block_weights(self) -> bool:
+        """Whether a lane's weights are in block RAM, which is slow to read: it gets two ranks."""
+        words = self.weight.shape[0] * self.weight.shape[2]
+        if self.weights != "auto":
+            return self.weights == "block" and words > 1
+        return bool(words * self.simd * self.weight_bits > BLOCK_BITS)
+
+    def channels(self, lane: int) -> list[int]:
+        """The channel of each table index of the requantiser at output lane `lane`."""
+        groups, beats = range(self.weight.shape[0]), range(self.beats)
+        return [g * self.pe + b * self.out_lanes + lane for g in groups for b in beats]
+
+    @property
+    def lane_cycles(self) -> int:
+        """Cycles from a read step's issue to its sum in the accumulator.
+
+        Address, read, product, one for each rank of the adder tree, accumulate.
+        """
+        return 4 + tree_levels(self.simd)
+
+    @property
+    def requantize_cycles(self) -> int:
+        """Cycles of the requantisers behind the lanes."""
+        return requantize_cycles(self.requantize)
+
+    @property
+    def drain_cycles(self) -> int:
+        """One, where the lanes' results wait in a drain register to leave one beat at a time."""
+        return 1 if self.beats > 1 else 0
+
+    @property
+    def pipeline_cycles(self) -> int:
+        """Lane, drain register, requantiser, FIFO write."""
+        return self.lane_cycles + self.drain_cycles + self.requantize_cycles + 1
+
+    @property
+    def verdict_cycles(self) -> int:
+        """Cycles from a beat's FIFO write to its verdict: what requantising does not hide."""
+        return max(0, CHECK_CYCLES - self.requantize_cycles) if self.modulus else 0
+
+    @property
+    def commit_cycles(self) -> int:
+        """A checksummed group waits for its last beat and for its verdict."""
+        return 0 if self.modulus is None else self.beats - 1 + self.verdict_cycles
