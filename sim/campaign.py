@@ -6,7 +6,6 @@ inputs. docs/faults.md defines every word of the report.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..quant.errors import ClaimError, InputError
-from . import outcomes, statistics, store, summary
-from .engines import native
+from . import statistics, store, summary
 from .faults import Faults
 from .manifest import Words
-from .outcomes import Observed, Outcome
-from .steady import Prepared, prepare
+from .outcomes import Outcome
+from .steady import prepare
+from .testbed import StreamTestbed, Testbed
 
 __all__ = ["ENGINES", "compare", "run_campaign"]
 
@@ -61,20 +60,19 @@ def run_campaign(
     _check(engine, faults, margin, inputs, confidence)
     tell = progress or _silent
     tell("compiling the fault engine")
-    prepared = prepare(Path(directory), inputs_file, inputs, first_input)
+    testbed = StreamTestbed(prepare(Path(directory), inputs_file, inputs, first_input))
     count = faults or statistics.sample_size(margin or DEFAULT_MARGIN, confidence)
-    chosen = _choose(prepared, count, seed)
-    control = _control(prepared, seed)
+    chosen = _choose(testbed, count, seed)
+    control = _control(testbed, engine, seed)
     began = time.perf_counter()
-    observed = _run(prepared, engine, chosen, workers, tell)
+    classes = _run(testbed, engine, chosen, workers, tell)
     seconds = time.perf_counter() - began
-    classes = _classify(prepared, observed)
-    table = _table(prepared, chosen, classes)
-    setting = summary.Setting(engine, seed, confidence, seconds, prepared.initiation_interval)
-    report = summary.report(prepared.model.design.registers, table, setting)
-    report |= _origin(prepared) | {"control": control}
+    table = _table(testbed, chosen, classes)
+    setting = summary.Setting(engine, seed, confidence, seconds, testbed.interval)
+    report = summary.report(testbed.registers, table, setting)
+    report |= testbed.origin | {"tools": store.versions(), "control": control}
     tell("auditing in cocotb")
-    report["audit"] = _audit(prepared, chosen, classes, 0 if engine == "cocotb" else audit, seed)
+    report["audit"] = _audit(testbed, chosen, classes, 0 if engine == "cocotb" else audit, seed)
     return store.save(Path(directory), report, table)
 
 
@@ -99,26 +97,23 @@ def _check(
         raise InputError("inputs must be at least 1")
 
 
-def _choose(prepared: Prepared, count: int, seed: int) -> Faults:
+def _choose(testbed: Testbed, count: int, seed: int) -> Faults:
     """Uniform, with replacement, over bits x window."""
     rng = np.random.default_rng(seed)
-    start, stop = prepared.stimulus.window(prepared.golden)
-    cycle = rng.integers(start, stop, count)
-    return Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
+    cycle = rng.integers(*testbed.window, count)
+    return Faults.single(cycle, rng.integers(0, testbed.space.ff_bits, count))
 
 
-def _control(prepared: Prepared, seed: int) -> Json:
+def _control(testbed: Testbed, engine: str, seed: int) -> Json:
     """Experiments of which some must fail: single flips, and flips of half of all bits."""
     rng = np.random.default_rng([seed, 1])
-    bits, count = prepared.model.design.ff_bits, CONTROL_SINGLE + CONTROL_MANY
-    start, stop = prepared.stimulus.window(prepared.golden)
+    bits, count = testbed.space.ff_bits, CONTROL_SINGLE + CONTROL_MANY
     groups = [rng.integers(0, bits, 1) for _ in range(CONTROL_SINGLE)]
     groups += [np.flatnonzero(rng.integers(0, 2, bits)) for _ in range(CONTROL_MANY)]
     first = np.concatenate(([0], np.cumsum([len(group) for group in groups])))
-    faults = Faults.flips(rng.integers(start, stop, count), first, np.concatenate(groups))
-    play = prepared.stimulus
-    observed = native.inject(prepared.model, play.words, play.timing, faults, workers=1)
-    failed = int((_classify(prepared, observed) >= Outcome.FALSE_ALARM).sum())
+    cycle = rng.integers(*testbed.window, count)
+    seen = testbed.run(engine, Faults.flips(cycle, first, np.concatenate(groups)), workers=1)
+    failed = int((seen.outcome >= Outcome.FALSE_ALARM).sum())
     if not failed:
         raise ClaimError(
             "fault engine: no control experiment changes the output; no flip can count"
@@ -127,9 +122,9 @@ def _control(prepared: Prepared, seed: int) -> Json:
 
 
 def _run(
-    prepared: Prepared, engine: str, faults: Faults, workers: int | None, tell: Progress
-) -> Observed:
-    play, finished = prepared.stimulus, 0
+    testbed: Testbed, engine: str, faults: Faults, workers: int | None, tell: Progress
+) -> Words:
+    finished = 0
 
     def more(number: int) -> None:
         nonlocal finished
@@ -137,46 +132,27 @@ def _run(
         tell("upsets", finished, len(faults))
 
     tell("upsets", 0, len(faults))
-    if engine == "cocotb":
-        return _cocotb(prepared, faults)
-    return native.inject(
-        prepared.model, play.words, play.timing, faults, workers=workers, progress=more
-    )
+    return testbed.run(engine, faults, workers=workers, progress=more).outcome
 
 
-def _cocotb(prepared: Prepared, faults: Faults) -> Observed:
-    from .engines import cocotb  # needs cocotb installed
-
-    play = prepared.stimulus
-    return cocotb.inject(prepared.model, play.words, play.timing, faults, prepared.golden)
-
-
-def _classify(prepared: Prepared, observed: Observed) -> Words:
-    return outcomes.classify(observed, prepared.golden.words, prepared.model.manifest.output)
-
-
-def _table(prepared: Prepared, faults: Faults, classes: Words) -> store.Table:
-    design, play = prepared.model.design, prepared.stimulus
-    owner = np.zeros((design.ff_bits, 2), np.int64)
-    for number, register in enumerate(design.registers):
+def _table(testbed: Testbed, faults: Faults, classes: Words) -> store.Table:
+    owner = np.zeros((testbed.space.ff_bits, 2), np.int64)
+    for number, register in enumerate(testbed.registers):
         for position, bit in enumerate(register.bits):
-            owner[design.bit_numbers[bit.cell, bit.index]] = number, position
-    frame = np.searchsorted(prepared.golden.done, faults.cycle)
+            owner[testbed.numbers[bit.cell, bit.index]] = number, position
     register, bit = owner[faults.target].T
-    start, _ = play.window(prepared.golden)
-    names = tuple(register.name for register in design.registers)
-    inputs = play.inputs[frame - play.warm]
-    return store.Table(names, register, bit, faults.cycle - start, inputs, classes)
+    names = tuple(register.name for register in testbed.registers)
+    cycle = faults.cycle - testbed.window[0]
+    return store.Table(names, register, bit, cycle, testbed.input_of(faults.cycle), classes)
 
 
-def _audit(prepared: Prepared, faults: Faults, classes: Words, count: int, seed: int) -> Json:
+def _audit(testbed: Testbed, faults: Faults, classes: Words, count: int, seed: int) -> Json:
     """Repeat `count` experiments in cocotb; masked and latent differ in no output and are one."""
     count = min(count, len(faults))
     if not count:
         return {"sampled": 0, "disagreements": 0, "differing": []}
     picks = np.sort(np.random.default_rng([seed, 2]).choice(len(faults), count, replace=False))
-    sample = Faults.single(faults.cycle[picks], faults.target[picks])
-    seen = _classify(prepared, _cocotb(prepared, sample))
+    seen = testbed.run("cocotb", faults.take(picks)).outcome
     pairs = np.stack((classes[picks], seen))
     pairs[pairs == Outcome.LATENT] = Outcome.MASKED
     rows = np.flatnonzero(pairs[0] != pairs[1])
@@ -189,15 +165,6 @@ def _audit(prepared: Prepared, faults: Faults, classes: Words, count: int, seed:
         for row in rows[:10]
     ]
     return {"sampled": count, "disagreements": len(rows), "differing": differing}
-
-
-def _origin(prepared: Prepared) -> Json:
-    found, play = prepared.model.manifest, prepared.stimulus
-    return {
-        "design": hashlib.sha256(found.verilog.read_bytes()).hexdigest(),
-        "inputs_digest": hashlib.sha256(play.words.tobytes()).hexdigest(),
-        "tools": store.versions(),
-    }
 
 
 def compare(first: Json, second: Json, confidence: float = 0.95) -> Json:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tercet.quant.errors import ClaimError, InputError
-from tercet.sim import campaign, store
+from tercet.sim import store, testbed
 from tercet.sim.campaign import compare, run_campaign
 from tercet.sim.outcomes import Outcome
 
@@ -78,11 +78,15 @@ def test_the_cocotb_engine_runs_the_same_campaign(stateful_dir):
 
 
 def test_a_disagreement_is_counted_and_named(stateful_dir, monkeypatch):
-    def wrong(prepared, faults):
-        observed = campaign._run(prepared, "native", faults, 1, lambda *_: None)
-        return dataclasses.replace(observed, ends=np.full(len(faults), 2, np.uint8))
+    observe = testbed.StreamTestbed._observe
 
-    monkeypatch.setattr(campaign, "_cocotb", wrong)
+    def wrong(self, engine, faults, workers, progress):
+        observed = observe(self, "native", faults, workers, progress)
+        if engine == "cocotb":
+            observed = dataclasses.replace(observed, ends=np.full(len(faults), 2, np.uint8))
+        return observed
+
+    monkeypatch.setattr(testbed.StreamTestbed, "_observe", wrong)
     audit = run_campaign(stateful_dir, faults=50, audit=50, inputs=6)["audit"]
 
     assert audit["sampled"] == 50
@@ -121,14 +125,14 @@ def test_margin_decides_the_number_of_faults(small_dir):
 
 
 def test_flips_that_change_nothing_are_no_campaign(small_dir, monkeypatch):
-    inject = campaign.native.inject
+    inject = testbed.native.inject
 
     def blind(*args, **options):
         seen = inject(*args, **options)
         nothing = {k: getattr(seen, k)[:0] for k in ("experiment", "frame", "flags", "words")}
         return dataclasses.replace(seen, ends=np.zeros_like(seen.ends), **nothing)
 
-    monkeypatch.setattr(campaign.native, "inject", blind)
+    monkeypatch.setattr(testbed.native, "inject", blind)
 
     with pytest.raises(ClaimError, match="no control experiment changes the output"):
         run_campaign(small_dir, faults=10, audit=0)

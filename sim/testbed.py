@@ -1,0 +1,138 @@
+"""What a campaign needs of a design under test: its sites, its fault-free run, its engines.
+
+A campaign draws faults from the sites and cycles of a testbed and lets one of the testbed's engines
+judge them. `StreamTestbed` is that of a build directory: frames back to back through two streams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..quant.errors import InputError
+from ..quant.ir import IntArray
+from ..quant.names import printable
+from . import outcomes
+from .engines import native
+from .faults import Faults, Space
+from .manifest import Words
+from .outcomes import Observed
+from .sites import Register
+from .steady import Prepared
+
+__all__ = ["StreamTestbed", "Testbed", "Verdicts"]
+
+Json = dict[str, Any]
+More = Callable[[int], None] | None
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of n experiments: `outcome` [n] of `Outcome`; `inferences` [n] results that were
+    delivered from the upset until the state was golden again, -1 where it was not in the watch."""
+
+    outcome: Words
+    inferences: IntArray
+
+
+class Testbed(Protocol):
+    """A design under test. Cycles count from the start of the fault-free run."""
+
+    @property
+    def registers(self) -> tuple[Register, ...]:
+        """The registers, by name."""
+
+    @property
+    def numbers(self) -> Mapping[tuple[str, int], int]:
+        """(cell, index) of a register's bit -> its number in `space`."""
+
+    @property
+    def space(self) -> Space:
+        """The numbering of all targets."""
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First cycle of the faults, and the one after the last."""
+
+    @property
+    def interval(self) -> float:
+        """Cycles of one inference in the window."""
+
+    @property
+    def inputs(self) -> IntArray:
+        """Numbers [k] of the inputs in their file."""
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names that `run` takes."""
+
+    @property
+    def origin(self) -> Json:
+        """What the results depend on: {design, inputs_digest}, SHA-256 each."""
+
+    def input_of(self, cycle: IntArray) -> IntArray:
+        """Number [n] of the input whose result is the next to be delivered in each cycle [n]."""
+
+    def run(
+        self, engine: str, faults: Faults, *, workers: int | None = None, progress: More = None
+    ) -> Verdicts:
+        """The experiments' verdicts, in their order, independent of `workers`. `progress` is told
+        numbers of experiments that are done. Raises ClaimError where the engine proves wrong."""
+
+
+class StreamTestbed:
+    """A build directory's design with frames back to back, in the steady state."""
+
+    engines = ("native", "cocotb")
+
+    def __init__(self, prepared: Prepared) -> None:
+        design, play = prepared.model.design, prepared.stimulus
+        self.prepared = prepared
+        self.registers, self.numbers = design.registers, design.bit_numbers
+        self.space = design.space
+        self.window = play.window(prepared.golden)
+        self.interval = prepared.initiation_interval
+        self.inputs = play.inputs
+        self.origin: Json = {
+            "design": hashlib.sha256(prepared.model.manifest.verilog.read_bytes()).hexdigest(),
+            "inputs_digest": hashlib.sha256(play.words.tobytes()).hexdigest(),
+        }
+
+    def input_of(self, cycle: IntArray) -> IntArray:
+        """Number [n] of the input whose frame is the next to be delivered in each cycle [n]."""
+        frame = np.searchsorted(self.prepared.golden.done, cycle)
+        return np.asarray(self.inputs[frame - self.prepared.stimulus.warm], np.int64)
+
+    def run(
+        self, engine: str, faults: Faults, *, workers: int | None = None, progress: More = None
+    ) -> Verdicts:
+        """As `Testbed.run`; InputError for an engine that there is not."""
+        observed = self._observe(engine, faults, workers, progress)
+        output = self.prepared.model.manifest.output
+        outcome = outcomes.classify(observed, self.prepared.golden.words, output)
+        return Verdicts(outcome, self._inferences(faults, observed))
+
+    def _observe(
+        self, engine: str, faults: Faults, workers: int | None, progress: More
+    ) -> Observed:
+        match engine:
+            case "native":
+                inject = native.inject
+            case "cocotb":
+                from .engines import cocotb  # needs cocotb installed
+
+                inject = cocotb.inject
+            case _:
+                names = ", ".join(self.engines)
+                raise InputError(f"engine must be one of {names}, not {printable(engine)}")
+        return inject(self.prepared, faults, workers=workers, progress=progress)
+
+    def _inferences(self, faults: Faults, observed: Observed) -> IntArray:
+        """Frames that the fault-free run delivers meanwhile; -1 if the state is not golden."""
+        done = self.prepared.golden.done
+        count = np.searchsorted(done, observed.end_cycle) - np.searchsorted(done, faults.cycle)
+        return np.where(observed.ends == outcomes.End.GOLDEN, count, -1)
