@@ -17,6 +17,7 @@ from pathlib import Path
 from ..quant.errors import InputError
 from ..quant.names import printable
 from . import cache, netlist, sites, verilate
+from .faults import Space
 from .manifest import Manifest
 
 __all__ = ["Design", "NativeModel", "build", "container_bytes", "counters", "read_design"]
@@ -41,6 +42,12 @@ class Design:
             numbers |= {(row["cell"], i): first + i for i in range(row["width"])}
             first += row["width"]
         return numbers
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The numbering of all fault targets: flip-flop bits, then memories, ROMs included."""
+        rows = [(row["name"], row["width"], row["depth"]) for row in self.cut.memories]
+        return Space.of(self.ff_bits, rows)
 
     @property
     def ff_bits(self) -> int:
@@ -145,10 +152,13 @@ def _mangled(name: str) -> str:
 def _tables(cut: netlist.Cut, top: str, ports: dict[str, str | None]) -> str:
     """The C++ preprocessor tables that native_model.h and native.cpp are written against."""
     arrays = {row["array"]: n for n, row in enumerate(cut.memories)}
-    rows = {
+    rows: dict[str, list[tuple[int, ...]]] = {
         "REGISTERS": [(row["n"], row["width"]) for row in cut.registers],
-        "MEMORIES": [(n, row["depth"]) for n, row in enumerate(cut.memories)],
+        "MEMORIES": [
+            (n, row["width"], row["depth"], row["offset"]) for n, row in enumerate(cut.memories)
+        ],
         "WRITES": [(row["n"], arrays[row["memory"]]) for row in cut.writes],
+        "READS": [(row["n"], arrays[row["memory"]]) for row in cut.reads],
     }
     lines = [
         f"#define TERCET_{name}(X) " + " ".join(f"X({', '.join(map(str, r))})" for r in table)

@@ -60,15 +60,18 @@ class Cut:
     """The pure function as Verilog text and its tables.
 
     `registers`: dicts (n, cell, width, init), state in port ff_n, next state in tercet_nx_n.
-    `memories`: dicts (name, width, depth, array) of written memories; `array` is the variable.
-    `writes`: dicts (n, memory, addr_bits) in order of priority, the last one wins; outputs
-    tercet_wa_n (word address), tercet_wd_n (data), tercet_we_n (one enable per bit).
+    `memories`: dicts (name, path, width, depth, offset, array) of all memories, ROMs included;
+    `path` is the variable in the Verilog, `offset` the address of its first word, `array` the
+    variable here. `writes`: dicts (n, memory, addr_bits) in order of priority, the last one wins;
+    outputs tercet_wa_n (word address), tercet_wd_n (data), tercet_we_n (one enable per bit).
+    `reads`: dicts (n, memory, addr_bits); outputs tercet_ra_n (word address).
     """
 
     verilog: str
     registers: list[Json]
     memories: list[Json]
     writes: list[Json]
+    reads: list[Json]
 
 
 def canonical(verilog: Path, top: str, *, contents: bool = True) -> Netlist:
@@ -169,6 +172,7 @@ def _write_cut(yosys: _Yosys, out: Path) -> None:
     tables = {
         "registers": _cut_registers(yosys, inits),
         "memories": _rename_memories(yosys),
+        "reads": _show_reads(yosys),
         "writes": _cut_writes(yosys),
     }
     yosys.top.fixup_ports()
@@ -228,18 +232,23 @@ def _port(yosys: _Yosys, name: str, width: int, driver: Any = None) -> Any:
 
 
 def _rename_memories(yosys: _Yosys) -> list[Json]:
-    """Give each written memory a plain name; the driver finds its array by it."""
+    """Give each memory a plain name; the driver finds its array by it.
+
+    Tables that Yosys made of case statements are logic, not memories: they keep their names.
+    """
     yosys.run("memory_collect")
     cells = [cell for cell in yosys.top.cells_.values() if cell.type.str() == "$mem_v2"]
     table: list[Json] = []
     for cell in sorted(cells, key=lambda cell: cell.name.str()):
-        if not cell.getParam(yosys.id("\\WR_PORTS")).as_int():
-            continue
-        if cell.getParam(yosys.id("\\OFFSET")).as_int():
-            raise ValueError(f"memory {cell.name.str()} does not start at address 0")
         memid, array = yosys.id("\\MEMID"), f"tercet_ram_{len(table)}"
-        row = {"name": cell.getParam(memid).decode_string().removeprefix("\\"), "array": array}
-        for key, parameter in (("width", "WIDTH"), ("depth", "SIZE")):
+        name = cell.getParam(memid).decode_string()
+        if name.startswith("$") and not cell.getParam(yosys.id("\\WR_PORTS")).as_int():
+            continue
+        row: Json = {"name": name.removeprefix("\\"), "array": array}
+        key = yosys.id("\\hdlname")
+        path = cell.attributes[key].decode_string() if key in cell.attributes else row["name"]
+        row["path"] = path.split(" ")
+        for key, parameter in (("width", "WIDTH"), ("depth", "SIZE"), ("offset", "OFFSET")):
             row[key] = cell.getParam(yosys.id("\\" + parameter)).as_int()
         cell.setParam(memid, yosys.ys.Const("\\" + array))
         table.append(row)
@@ -261,6 +270,20 @@ def _cut_writes(yosys: _Yosys) -> list[Json]:
         memory = order(cell)[0].removeprefix("\\")
         table.append({"n": n, "memory": memory, "addr_bits": signals["ADDR"].size()})
         yosys.top.remove(cell)
+    return table
+
+
+def _show_reads(yosys: _Yosys) -> list[Json]:
+    """Outputs with the addresses of all memory reads."""
+    cells = [cell for cell in yosys.top.cells_.values() if "memrd" in cell.type.str()]
+    table: list[Json] = []
+    for cell in sorted(cells, key=lambda cell: cell.name.str()):
+        memory = cell.getParam(yosys.id("\\MEMID")).decode_string().removeprefix("\\")
+        if not memory.startswith("tercet_ram_"):
+            continue
+        address = cell.getPort(yosys.id("\\ADDR"))
+        _port(yosys, f"tercet_ra_{len(table)}", 0, address).port_output = True
+        table.append({"n": len(table), "memory": memory, "addr_bits": address.size()})
     return table
 
 

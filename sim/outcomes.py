@@ -65,13 +65,15 @@ class FrameFlag(enum.IntFlag):
 class Observed:
     """What an engine saw of n experiments.
 
-    `ends` [n] of `End`; `events` [n], bit 0 a retry and bit 1 a correction was counted. One row a
-    frame that differed: `experiment` [v], `frame` [v] its index in the stream of frames, `flags`
-    [v] of `FrameFlag`, `words` uint8 [v, beats, word_bytes].
+    `ends` [n] of `End`; `events` [n], bit 0 a retry and bit 1 a correction was counted;
+    `end_cycle` [n] the cycle at whose start it was found golden again, or its watch ended. One
+    row a frame that differed: `experiment` [v], `frame` [v] its index in the stream of frames,
+    `flags` [v] of `FrameFlag`, `words` uint8 [v, beats, word_bytes].
     """
 
     ends: Bytes
     events: Bytes
+    end_cycle: IntArray
     experiment: IntArray
     frame: IntArray
     flags: Bytes

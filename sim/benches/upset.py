@@ -76,7 +76,7 @@ class Run:
         self.dut = dut
         self.registers = Registers(dut, self.options["paths"], self.options["masks"])
         self.start_ps = 0
-        self.cores = len(os.sched_getaffinity(0))
+        self.cores: int = self.options["workers"]
 
     async def until(self, cycle: int) -> None:
         """Shortly after the falling edge in `cycle`, when the state of that cycle is settled."""
@@ -128,7 +128,9 @@ class Run:
         return result | {"hang": False, "golden": golden} | self._events()
 
     def _events(self) -> dict[str, int]:
-        return {"events": int(self.dut["events"].value)}
+        elapsed = int(get_sim_time("ps")) - self.start_ps
+        cycle = (elapsed + PERIOD_PS // 2) // PERIOD_PS  # it starts at a rising edge
+        return {"events": int(self.dut["events"].value), "cycle": cycle}
 
 
 def _reap() -> None:

@@ -8,7 +8,9 @@ benches/upset.py runs inside the simulator.
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ..faults import Faults
 from ..manifest import Manifest, Words
 from ..native_model import NativeModel, counters
 from ..outcomes import End, FrameFlag, Observed
+from ..steady import Prepared
 from . import native
 
 __all__ = ["inject"]
@@ -34,14 +37,21 @@ Json = dict[str, Any]
 
 
 def inject(
-    model: NativeModel,
-    words: Words,
-    timing: native.Timing,
+    prepared: Prepared,
     faults: Faults,
-    golden: native.Golden,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Observed:
-    """Run the experiments; ClaimError if the clocked design is not in the golden state at an
-    injection, a register cannot be reached, or a flip does not read back."""
+    """Run the experiments, `workers` at a time (default: one a core).
+
+    `progress` is called with the number of experiments finished. InputError for faults that are
+    none (`Prepared.check`); ClaimError if the clocked design is not in the golden state at an
+    injection, a register cannot be reached, or a flip does not read back.
+    """
+    prepared.check(faults)
+    model, words = prepared.model, prepared.stimulus.words
+    timing, golden = prepared.stimulus.timing, prepared.golden
     order = np.argsort(faults.cycle, kind="stable")
     variables = _Variables(model)
     program = runner.program(_sources(model, variables, len(words)))
@@ -49,9 +59,12 @@ def inject(
     for start in range(0, len(order), CHUNK):
         chosen = order[start : start + CHUNK]
         stops, cycles = _stops(faults, chosen, golden, timing)
-        states = native.register_values(model, words, timing, np.array(cycles, np.int64))
+        states = native.register_values(model, prepared.stimulus, np.array(cycles, np.int64))
         text = [variables.pack(state) for state in states]
-        seen |= _simulate(program, model.manifest, words, variables, _with_states(stops, text))
+        stops = _with_states(stops, text)
+        seen |= _simulate(program, model.manifest, words, variables, stops, workers)
+        if progress is not None:
+            progress(len(chosen))
     return _observed(model.manifest, golden, timing, [seen[i] for i in range(len(order))])
 
 
@@ -119,7 +132,12 @@ def _with_states(stops: list[Json], text: list[list[str]]) -> list[Json]:
 
 
 def _simulate(
-    program: Path, found: Manifest, words: Words, variables: _Variables, stops: list[Json]
+    program: Path,
+    found: Manifest,
+    words: Words,
+    variables: _Variables,
+    stops: list[Json],
+    workers: int | None,
 ) -> dict[int, Json]:
     """One simulation: experiment -> what its child process wrote."""
     for stop in stops:
@@ -139,6 +157,7 @@ def _simulate(
             paths=variables.paths,
             masks=variables.masks,
             reset_cycles=native.RESET_CYCLES,
+            workers=workers or len(os.sched_getaffinity(0)),
         )
         (result,) = bench.wait()
         if not result.passed:
@@ -154,6 +173,7 @@ def _observed(
     found: Manifest, golden: native.Golden, timing: native.Timing, rows: list[Json]
 ) -> Observed:
     ends, events = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.uint8)
+    end_cycle = np.array([row["cycle"] for row in rows], np.int64)
     visible: list[tuple[int, int, int]] = []
     words: list[Words] = []
     for number, row in enumerate(rows):
@@ -167,7 +187,8 @@ def _observed(
     table = np.array(visible, np.int64).reshape(-1, 3)
     shape = (0, found.output.beats, found.output.word_bytes)
     stacked = np.stack(words) if words else np.zeros(shape, np.uint8)
-    return Observed(ends, events, table[:, 0], table[:, 1], table[:, 2].astype(np.uint8), stacked)
+    flagged_as = table[:, 2].astype(np.uint8)
+    return Observed(ends, events, end_cycle, table[:, 0], table[:, 1], flagged_as, stacked)
 
 
 def _compare(found: Manifest, golden: Words, beats: int, packed: int) -> tuple[int, Words]:

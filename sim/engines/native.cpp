@@ -20,13 +20,18 @@ struct Campaign {
 
     // results
     Bytes ends, events, visible_flags, visible_words;
-    std::vector<uint32_t> visible_experiment, visible_frame;
+    std::vector<uint32_t> end_cycles, visible_experiment, visible_frame;
 
     explicit Campaign(const Job& j) : job(j), h(j.header) {}
 
-    void evaluate() {
+    static bool allowed(const Bytes& pattern, uint32_t cycle) {
+        return pattern.empty() || pattern[cycle % pattern.size()];
+    }
+
+    void evaluate(uint32_t cycle) {
         const uint64_t total = h.frames * h.beats_in, beat = source % h.beats_in;
-        const bool valid = source < total;
+        const bool valid = source < total && allowed(job.offer, cycle);
+        TERCET_OUT_READY = allowed(job.ready, cycle);
         TERCET_IN_VALID = valid;
         TERCET_IN_FIRST = valid && beat == 0;
         TERCET_IN_LAST = valid && beat == h.beats_in - 1;
@@ -37,7 +42,7 @@ struct Campaign {
         model.top.eval();
         ++evaluations;
         in = valid && TERCET_IN_READY;
-        out = TERCET_OUT_VALID;
+        out = TERCET_OUT_VALID && TERCET_OUT_READY;
     }
 
     uint8_t* word(Image& image, uint32_t memory, uint32_t address) {
@@ -51,6 +56,7 @@ struct Campaign {
             if (is_zero(port.enable, memory.bytes)) continue;
             uint64_t address = 0;
             std::memcpy(&address, port.address, port.address_bytes);
+            address -= memory.offset;
             if (address >= memory.depth) continue;
             const uint8_t* old = memory.words + address * memory.bytes;
             value.assign(old, old + memory.bytes);
@@ -129,6 +135,8 @@ struct Campaign {
         if (golden.frame_accepted.size() != h.frames)
             throw std::runtime_error("golden: more frames came out than went in");
         own.cycle = golden.cycles;
+        golden.accepted.push_back(source);
+        golden.delivered.push_back(beats);
         golden.first_change.push_back(uint32_t(golden.changes.size()));
     }
 
@@ -139,7 +147,7 @@ struct Campaign {
         g.accepted.push_back(source);
         g.delivered.push_back(beats);
         g.first_change.push_back(uint32_t(g.changes.size()));
-        evaluate();
+        evaluate(t);
         if (TERCET_RETRIED || TERCET_CORRECTED) throw std::runtime_error("golden: a correction");
         if (in && source % h.beats_in == 0) g.frame_accepted.push_back(t);
         if (out) {
@@ -275,6 +283,7 @@ struct Campaign {
     // After a frame, also compare with the golden state after the same frame: an inference that
     // took longer leaves everything golden but late.
     bool is_golden_after_frame() {
+        if (!job.offer.empty() || !job.ready.empty()) return false;  // the stalls are not late
         const uint32_t frame = sink.frame - 1;
         return equals_golden(golden.frame_done[frame] + 1,
                              &golden.frame_states[size_t(frame) * model.state_bytes]);
@@ -300,7 +309,8 @@ struct Campaign {
         const uint64_t end_frame =
             std::min<uint64_t>((next_done - golden.frame_done.begin()) + h.bound_frames, h.frames);
         End end = BOUND;
-        for (uint32_t t = begin;; ++t) {
+        uint32_t t = begin;
+        for (;; ++t) {
             if (t == when && !flip(experiment)) { end = NOT_LANDED; break; }
             const bool over = sink.frame >= end_frame;
             // Most faults vanish at once; later a comparison every fourth cycle is enough.
@@ -308,21 +318,23 @@ struct Campaign {
             if (t > when && look && is_golden(t)) { end = GOLDEN; break; }
             if (over) break;
             if (t > golden.frame_done[sink.frame] + h.slack_cycles) { end = HANG; break; }
-            evaluate();
+            evaluate(t);
             events[experiment] |= uint8_t((TERCET_RETRIED ? 1 : 0) | (TERCET_CORRECTED ? 2 : 0));
             const bool done = out && receive(experiment);
             source += in;
             store_fault();
             model.advance();
-            if (done && t >= when && is_golden_after_frame()) { end = GOLDEN; break; }
+            if (done && t >= when && is_golden_after_frame()) { end = GOLDEN; ++t; break; }
         }
         if (end == GOLDEN && sink.flags) emit(experiment);
         ends[experiment] = end;
+        end_cycles[experiment] = t;
         roll_back();
     }
 
     void run_faults() {
         ends.assign(h.experiments, 0);
+        end_cycles.assign(h.experiments, 0);
         events.assign(h.experiments, 0);
         std::vector<uint32_t> order(h.experiments);
         std::iota(order.begin(), order.end(), 0u);
@@ -339,7 +351,7 @@ struct Campaign {
             const uint32_t begin = cycle / golden.stride * golden.stride;
             start(begin);
             for (uint32_t t = begin; t < cycle; ++t) {
-                evaluate();
+                evaluate(t);
                 source += in;
                 store_fault();
                 model.advance();
@@ -361,8 +373,11 @@ struct Campaign {
         write_array(file.get(), golden.frame_accepted);
         write_array(file.get(), golden.frame_done);
         write_array(file.get(), golden.words_out);
+        write_array(file.get(), golden.accepted);
+        write_array(file.get(), golden.delivered);
         write_array(file.get(), ends);
         write_array(file.get(), events);
+        write_array(file.get(), end_cycles);
         write_array(file.get(), visible_experiment);
         write_array(file.get(), visible_frame);
         write_array(file.get(), visible_flags);

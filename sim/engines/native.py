@@ -1,8 +1,8 @@
 """The native engine: experiments on the cut model, in processes of their own.
 
-A stream of frames runs back to back with an output that is always ready; an experiment starts from
-the golden state of its cycle, flips its bits and stops as soon as state, memories and environment
-are golden again.
+A stream of frames runs through the design; an experiment starts from the golden state of its first
+event's cycle and stops as soon as state, memories and environment are golden again and no event is
+to come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from ..faults import Faults
 from ..manifest import Words
 from ..native_model import NativeModel, container_bytes
 from ..outcomes import End, Observed
+
+if TYPE_CHECKING:
+    from ..steady import Prepared, Stimulus
 
 __all__ = ["RESET_CYCLES", "Golden", "Timing", "golden", "inject", "register_values"]
 
@@ -48,28 +51,30 @@ class Timing:
 @dataclass(frozen=True)
 class Golden:
     """The fault-free run: `cycles` in all, `accepted` [frames] cycle of the first input beat,
-    `done` [frames] cycle of the last output beat, `words` uint8 [frames, beats, word_bytes]."""
+    `done` [frames] cycle of the last output beat, `words` uint8 [frames, beats, word_bytes];
+    `accepted_at` and `delivered_at` [cycles + 1] input beats accepted and output beats delivered
+    before each cycle."""
 
     cycles: int
     accepted: IntArray
     done: IntArray
     words: Words
+    accepted_at: IntArray
+    delivered_at: IntArray
 
 
 NO_FAULTS = Faults.single(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def golden(model: NativeModel, words: Words, timing: Timing) -> Golden:
-    """The fault-free run of `words` uint8 [frames, beats, word_bytes]; ClaimError if it stalls,
-    raises the error flag or delivers a malformed frame."""
-    return _run(model, words, timing, NO_FAULTS)[0]
+def golden(model: NativeModel, stimulus: Stimulus) -> Golden:
+    """The fault-free run; ClaimError if it stalls, raises the error flag or delivers a malformed
+    frame."""
+    return _run(model, stimulus, NO_FAULTS)[0]
 
 
-def register_values(
-    model: NativeModel, words: Words, timing: Timing, cycles: IntArray
-) -> list[list[int]]:
+def register_values(model: NativeModel, stimulus: Stimulus, cycles: IntArray) -> list[list[int]]:
     """Golden values at the start of each of `cycles`, in the order of `cut.registers`."""
-    raw = _run(model, words, timing, NO_FAULTS, cycles)[2].tobytes()
+    raw = _run(model, stimulus, NO_FAULTS, cycles)[2].tobytes()
     widths = [container_bytes(row["width"]) for row in model.design.cut.registers]
     values, at = [], 0
     for _ in range(len(cycles)):
@@ -82,9 +87,7 @@ def register_values(
 
 
 def inject(
-    model: NativeModel,
-    words: Words,
-    timing: Timing,
+    prepared: Prepared,
     faults: Faults,
     *,
     workers: int | None = None,
@@ -93,9 +96,10 @@ def inject(
     """Run the experiments, `workers` processes at a time (default: one a core).
 
     The result does not depend on `workers`: experiments are shared out in the order of their
-    cycles. `progress` is called with the number of experiments finished. ClaimError if a flip did
-    not land.
+    cycles. `progress` is called with the number of experiments finished. InputError for faults
+    that are none (`Prepared.check`); ClaimError if a flip did not land.
     """
+    prepared.check(faults)
     order = np.argsort(faults.cycle, kind="stable")
     taken = faults.take(order)
     starts = range(0, len(faults), CHUNK)
@@ -103,7 +107,7 @@ def inject(
 
         def one(start: int) -> Observed:
             part = taken.part(start, min(start + CHUNK, len(faults)))
-            seen = _run(model, words, timing, part)[1]
+            seen = _run(prepared.model, prepared.stimulus, part)[1]
             if progress is not None:
                 progress(len(part))
             return seen
@@ -117,9 +121,11 @@ def inject(
 
 def _joined(parts: list[Observed], order: IntArray) -> Observed:
     """The parts as one, in the caller's order of experiments."""
-    ends, events = np.empty(len(order), np.uint8), np.empty(len(order), np.uint8)
-    ends[order] = np.concatenate([part.ends for part in parts])
-    events[order] = np.concatenate([part.events for part in parts])
+    back = np.argsort(order)
+    ends, events, end_cycle = (
+        np.concatenate([getattr(part, key) for part in parts])[back]
+        for key in ("ends", "events", "end_cycle")
+    )
     offsets = np.cumsum([0] + [len(part.ends) for part in parts[:-1]])
     experiment = order[
         np.concatenate([p.experiment + at for p, at in zip(parts, offsets, strict=True)])
@@ -129,18 +135,21 @@ def _joined(parts: list[Observed], order: IntArray) -> Observed:
         np.concatenate([getattr(p, key) for p in parts])[rows]
         for key in ("frame", "flags", "words")
     ]
-    return Observed(ends, events, experiment[rows], *rest)
+    return Observed(ends, events, end_cycle, experiment[rows], *rest)
 
 
 def _run(
-    model: NativeModel, words: Words, timing: Timing, faults: Faults, states: IntArray = NONE
+    model: NativeModel, stimulus: Stimulus, faults: Faults, states: IntArray = NONE
 ) -> tuple[Golden, Observed, Words]:
     """One process: golden run, experiments, golden states in register order."""
+    words, timing = stimulus.words, stimulus.timing
+    patterns = [NONE if p is None else p for p in (stimulus.offer, stimulus.ready)]
     frames, out = len(words), model.manifest.output
     source = model.manifest.input
     header = [frames, source.beats, source.word_bytes, out.beats, out.word_bytes]
     header += [RESET_CYCLES, timing.max_cycles, timing.bound_frames, timing.slack_cycles]
     header += [STATE_BUDGET_BYTES, len(faults), len(faults.target), len(states)]
+    header += [len(pattern) for pattern in patterns]
     columns = (faults.cycle, faults.first, faults.target, states)
     with cache.scratch() as work:
         with (work / "job").open("wb") as file:
@@ -148,6 +157,8 @@ def _run(
             file.write(np.ascontiguousarray(words).tobytes())
             for column in columns:
                 file.write(column.astype("<u4").tobytes())
+            for pattern in patterns:
+                file.write(pattern.astype("u1").tobytes())
         _call(model.program, work)
         return _read(work / "result", model, len(faults), frames)
 
@@ -174,9 +185,12 @@ def _read(
     size = shape[0] * shape[1]
     cycles, visible, state_bytes, *_ = (int(v) for v in take(5, "<u8"))
     accepted, done = (take(frames, "<u4").astype(np.int64) for _ in range(2))
-    golden_run = Golden(cycles, accepted, done, take(frames * size, "u1", *shape))
+    delivered = take(frames * size, "u1", *shape)
+    at_cycle = [take(cycles + 1, "<u4").astype(np.int64) for _ in range(2)]
+    golden_run = Golden(cycles, accepted, done, delivered, *at_cycle)
     ends, events = take(count, "u1"), take(count, "u1")
+    end_cycle = take(count, "<u4").astype(np.int64)
     experiment, frame = (take(visible, "<u4").astype(np.int64) for _ in range(2))
     flags, words = take(visible, "u1"), take(visible * size, "u1", *shape)
-    observed = Observed(ends, events, experiment, frame, flags, words)
+    observed = Observed(ends, events, end_cycle, experiment, frame, flags, words)
     return golden_run, observed, take(state_bytes, "u1")

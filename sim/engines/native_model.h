@@ -1,7 +1,7 @@
 // The files, the compiled cut model and the golden record of the native engine.
 //
 // native_model.py puts tables before this text: TERCET_REGISTERS(X) as X(number, width),
-// TERCET_MEMORIES(X) as X(number, depth), TERCET_WRITES(X) as X(number, memory), TERCET_INIT the
+// TERCET_MEMORIES(X) as X(number, width, depth, first address), TERCET_WRITES(X) as X(number, memory), TERCET_INIT the
 // bytes of the initial state in register order, TERCET_ARRAY(n) the variable of memory n, and one
 // macro a port (TERCET_IN_VALID, ...).
 
@@ -29,6 +29,7 @@ constexpr uint32_t NEVER = 0xffffffffu;
 struct Header {
     uint64_t frames, beats_in, bytes_in, beats_out, bytes_out, reset_cycles, max_cycles;
     uint64_t bound_frames, slack_cycles, state_budget_bytes, experiments, flips, states;
+    uint64_t offer_cycles, ready_cycles;
 };
 
 template <class T> std::vector<T> read_array(FILE* file, size_t count) {
@@ -48,6 +49,7 @@ struct Job {
     Bytes words_in;                                     // [frames][beats_in][bytes_in]
     std::vector<uint32_t> cycles, first_flip, flip_bits;  // experiment -> cycle, flips
     std::vector<uint32_t> states;                       // cycles whose golden state is wanted
+    Bytes offer, ready;                                 // stall patterns, repeated; empty: always
 
     explicit Job(const char* path) {
         std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "rb"), std::fclose);
@@ -58,13 +60,15 @@ struct Job {
         first_flip = read_array<uint32_t>(file.get(), header.experiments + 1);
         flip_bits = read_array<uint32_t>(file.get(), header.flips);
         states = read_array<uint32_t>(file.get(), header.states);
+        offer = read_array<uint8_t>(file.get(), header.offer_cycles);
+        ready = read_array<uint8_t>(file.get(), header.ready_cycles);
     }
 };
 
 // ---------------------------------------------------------------------------------------- model
 
 struct Register { uint8_t *state, *next; uint32_t bytes, width, offset; };
-struct Memory { uint8_t* words; uint32_t bytes, depth; };
+struct Memory { uint8_t* words; uint32_t bytes, width, depth, offset; };
 struct WritePort { const uint8_t *address, *data, *enable; uint32_t address_bytes, memory; };
 struct Run { uint8_t *state, *next; uint32_t offset, bytes; };
 
@@ -86,8 +90,9 @@ struct Model {
                          (uint32_t)sizeof(root.tercet_ff_##n), w, 0});
         TERCET_REGISTERS(X)
 #undef X
-#define X(n, d) \
-    memories.push_back({(uint8_t*)&TERCET_ARRAY(n)[0], (uint32_t)sizeof(TERCET_ARRAY(n)[0]), d});
+#define X(n, w, d, o)                                                                        \
+    memories.push_back({(uint8_t*)&TERCET_ARRAY(n)[0], (uint32_t)sizeof(TERCET_ARRAY(n)[0]), w, d, \
+                        o});
         TERCET_MEMORIES(X)
 #undef X
 #define X(n, m)                                                                        \

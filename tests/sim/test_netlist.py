@@ -48,7 +48,8 @@ def test_initial_values_are_in_the_table(cut):
 
 
 def test_write_ports_become_outputs_and_keep_their_order(cut):
-    assert cut.memories == [{"name": "ram", "array": "tercet_ram_0", "width": 8, "depth": 5}]
+    row = {"name": "ram", "path": ["ram"], "array": "tercet_ram_0"}
+    assert cut.memories == [row | {"width": 8, "depth": 5, "offset": 0}]
     assert [row["memory"] for row in cut.writes] == ["tercet_ram_0"] * 2
     assert "reg [7:0] tercet_ram_0 [4:0];" in cut.verilog
     assert "output [7:0] tercet_we_1;" in cut.verilog

@@ -19,7 +19,13 @@ def observe(rows, ends=(End.GOLDEN,), events=None):
     words = SINK.pack(np.array([row[3] for row in rows]).reshape(-1, 3))
     events = np.zeros(len(ends), np.uint8) if events is None else np.array(events, np.uint8)
     return Observed(
-        np.array(ends, np.uint8), events, experiment, frame, flags.astype(np.uint8), words
+        ends=np.array(ends, np.uint8),
+        events=events,
+        end_cycle=np.zeros(len(ends), np.int64),
+        experiment=experiment,
+        frame=frame,
+        flags=flags.astype(np.uint8),
+        words=words,
     )
 
 
