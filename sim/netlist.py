@@ -22,18 +22,26 @@ from typing import Any
 from ..quant.errors import InputError
 from ..quant.names import printable
 
-__all__ = ["STATE_ATTRIBUTE", "Cut", "Netlist", "canonical", "cut"]
+__all__ = ["NAME_ATTRIBUTE", "STATE_ATTRIBUTE", "Cut", "Netlist", "canonical", "cut"]
 
 #: Set on the wires that a flip-flop drives inside its own module: the variable of the Verilog.
 STATE_ATTRIBUTE = "tercet_state"
+#: On a variable that stands for a register of another name; its `hdlname` is its own name.
+NAME_ATTRIBUTE = "tercet_name"
 
 FLATTEN = (
     "setattr -mod -unset keep_hierarchy",
     "setattr -unset keep_hierarchy",
     "flatten",
 )
+LOG = "yosys.log"  # of one pass, in the working folder
 FIRST_PORT = 1_000_000  # after the ports of the design
+#: Assertions and $display are no part of the circuit.
+CHECKS = ("chformal -remove", "delete t:$print")
 CLEAN = ("opt_clean", "memory_nordff")
+#: Flip-flops to $dff: with a level on set, reset or load, Q shows it at once. That is exact at the
+#: clock's edges as long as a pulse lasts over one.
+PLAIN = ("dffunmap", "async2sync", "bwmuxmap")
 
 #: Initial blocks that do nothing but fill memories (or vectors) word by word.
 _CONTENTS = re.compile(
@@ -48,11 +56,14 @@ class Netlist:
     """Yosys JSON of the top module: `named` right after flattening, `clean` after CLEAN.
 
     Cells keep their names between the two. `named` still holds every alias of a register that
-    clean-up drops; `clean` holds the cells that exist.
+    clean-up drops; `clean` holds the cells that exist. `ff_bits` and `memory_bits` are what Yosys's
+    statistics count in `clean`, without tables made of case statements.
     """
 
     named: Json
     clean: Json
+    ff_bits: int
+    memory_bits: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,9 @@ def canonical(verilog: Path, top: str, *, contents: bool = True) -> Netlist:
             source = out / verilog.name
             source.write_text(_CONTENTS.sub("", text), errors="surrogateescape")
         _run(source, top, out, "canonical")
-        return Netlist(*(_module(out / name, top) for name in ("named.json", "clean.json")))
+        named, clean = (_module(out / name, top) for name in ("named.json", "clean.json"))
+        counted = json.loads((out / "stat.json").read_text())["design"]
+        return Netlist(named, clean, _counted_ff_bits(counted), _memory_bits(counted, clean))
 
 
 def cut(verilog: Path, top: str) -> Cut:
@@ -106,6 +119,19 @@ def _module(path: Path, top: str) -> Json:
     return module
 
 
+def _counted_ff_bits(counted: Json) -> int:
+    """Bits of the cells whose type says that they hold state: $dff_8 counts eight."""
+    kinds = (
+        re.fullmatch(r"\$\w*(?:ff|latch|sr)[a-z]*_(\d+)", k) for k in counted["num_cells_by_type"]
+    )
+    return sum(int(k[1]) * int(counted["num_cells_by_type"][k[0]]) for k in kinds if k)
+
+
+def _memory_bits(counted: Json, clean: Json) -> int:
+    tables = [entry for name, entry in clean.get("memories", {}).items() if "$proc_rom" in name]
+    return int(counted["num_memory_bits"]) - sum(e["width"] * e["size"] for e in tables)
+
+
 def _check(verilog: Path) -> None:
     if not verilog.is_file():
         raise InputError(f"{printable(str(verilog))}: no such Verilog file")
@@ -117,7 +143,8 @@ def _run(verilog: Path, top: str, out: Path, what: str) -> None:
     command += [str(verilog.resolve()), top, str(out)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=out)
     if done.returncode:
-        lines = (done.stdout + "\n" + done.stderr).strip().splitlines()
+        log = (out / LOG).read_text(errors="replace") if (out / LOG).is_file() else ""
+        lines = (log + "\n" + done.stdout + "\n" + done.stderr).strip().splitlines()
         why = [line for line in lines if "ERROR" in line] or lines[-1:] or ["no message"]
         raise InputError(f"{printable(verilog.name)}: Yosys failed: {printable(why[-1])}")
 
@@ -132,13 +159,13 @@ class _Yosys:
         self.design = libyosys.Design()
         language = " -sv" if verilog.endswith(".sv") else ""
         self.run(f"read_verilog{language} {_quoted(verilog)}", f"hierarchy -check -top {top}")
-        self.run("proc")
+        self.run("proc", *CHECKS)
         self._mark_state()
         self.run(*FLATTEN)
 
     def run(self, *passes: str) -> None:
         for one in passes:
-            self.ys.run_pass("tee -q " + one, self.design)
+            self.ys.run_pass(f"tee -q -o {LOG} {one}", self.design)
 
     def id(self, name: str) -> Any:
         return self.ys.IdString(name)
@@ -164,10 +191,11 @@ def _quoted(path: str) -> str:
 def _write_canonical(yosys: _Yosys, out: Path) -> None:
     yosys.run(f"write_json {_quoted(str(out / 'named.json'))}", *CLEAN)
     yosys.run(f"write_json {_quoted(str(out / 'clean.json'))}")
+    yosys.run(f"tee -q -o {_quoted(str(out / 'stat.json'))} stat -json -width")
 
 
 def _write_cut(yosys: _Yosys, out: Path) -> None:
-    yosys.run(*CLEAN, "dffunmap")
+    yosys.run(*CLEAN, *PLAIN)
     inits = _take_inits(yosys)
     tables = {
         "registers": _cut_registers(yosys, inits),
@@ -198,8 +226,6 @@ def _cut_registers(yosys: _Yosys, inits: dict[tuple[str, int], str]) -> list[Jso
     table = []
     for n, cell in enumerate(sorted(cells, key=lambda cell: cell.name.str())):
         state, following = cell.getPort(yosys.id("\\Q")), cell.getPort(yosys.id("\\D"))
-        if cell.type.str() == "$adff":
-            following = _with_reset(yosys, cell, following)
         bits = [inits.get((b.wire.name.str(), b.offset), "x") for b in state.bits()]
         init = int("".join(reversed(bits)).replace("x", "0"), 2)
         table.append({"n": n, "cell": cell.name.str(), "width": state.size(), "init": init})
@@ -211,16 +237,6 @@ def _cut_registers(yosys: _Yosys, inits: dict[tuple[str, int], str]) -> list[Jso
         source.port_id, sink.port_id = FIRST_PORT + n, FIRST_PORT + len(cells) + n
         top.connect(state, ys.SigSpec(source))
     return table
-
-
-def _with_reset(yosys: _Yosys, cell: Any, following: Any) -> Any:
-    """The next state of a flip-flop whose asynchronous reset is a port, sampled at the edge."""
-    reset, value = cell.getPort(yosys.id("\\ARST")), cell.getParam(yosys.id("\\ARST_VALUE"))
-    value = yosys.ys.SigSpec(value)
-    pair = (following, value)
-    if not cell.getParam(yosys.id("\\ARST_POLARITY")).as_bool():
-        pair = (value, following)
-    return yosys.top.Mux(yosys.id("$tercet$" + cell.name.str()), *pair, reset)
 
 
 def _port(yosys: _Yosys, name: str, width: int, driver: Any = None) -> Any:

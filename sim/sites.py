@@ -1,8 +1,9 @@
-"""Every fault site of a design: flip-flop bits with their roles, and written memories.
+"""Every fault site of a design: flip-flop bits with their roles, and memories.
 
 A flip-flop bit belongs to the variable (wire) that carries a `role` attribute, else to the
 shortest public name connected to it. The enumeration is complete or fails: any cell that holds
-state and is no flip-flop on the one rising clock edge is an error.
+state and is no flip-flop on the one rising clock edge is an error (state_cells.py), and the bits
+are counted once more by Yosys's own statistics.
 """
 
 from __future__ import annotations
@@ -13,22 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..quant.errors import InputError
+from ..quant.errors import ClaimError, InputError
 from ..quant.names import printable
-from . import netlist
+from . import netlist, state_cells
 
-__all__ = ["Bit", "MemorySite", "Register", "enumerate", "enumerate_memories", "from_netlist"]
-
-_COMBINATIONAL = re.compile(
-    r"""\$(not|pos|neg|buf|and|or|xor|xnor|reduce_(and|or|xor|xnor|bool)|logic_(not|and|or)|
-    shl|shr|sshl|sshr|shift|shiftx|lt|le|eq|ne|eqx|nex|ge|gt|add|sub|mul|div|mod|divfloor|
-    modfloor|pow|mux|pmux|bmux|demux|bwmux|bweqx|slice|concat|lut|sop|alu|macc|macc_v2|lcu|fa|
-    memrd|memrd_v2|meminit|meminit_v2|scopeinfo|assert|assume|cover|live|fair|check|print|
-    specify2|specify3|specrule|
-    _(BUF|NOT|AND|NAND|OR|NOR|XOR|XNOR|ANDNOT|ORNOT|MUX|NMUX|AOI3|OAI3|AOI4|OAI4)_)""",
-    re.VERBOSE,
-)
-_FLIP_FLOP = re.compile(r"\$(dff|dffe|sdff|sdffe|sdffce|adff|adffe)")
+__all__ = [
+    "Bit",
+    "MemorySite",
+    "Register",
+    "enumerate",
+    "enumerate_memories",
+    "from_netlist",
+    "memories",
+]
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,12 @@ class Register:
 
 @dataclass(frozen=True)
 class MemorySite:
-    """A memory that the design writes: name, word width in bits, number of words."""
+    """A memory: name, word width in bits, number of words, whether the design writes it."""
 
     name: str
     width: int
     depth: int
+    written: bool
 
 
 @dataclass(frozen=True)
@@ -107,20 +106,13 @@ def enumerate(verilog: Path, top: str, *, contents: bool = True) -> list[Registe
 
 
 def enumerate_memories(verilog: Path, top: str) -> list[MemorySite]:
-    """All memories of module `top` that the design writes, by name."""
-    module = netlist.canonical(verilog, top).clean
-    written = {
-        _text(cell["parameters"]["MEMID"]).removeprefix("\\")
-        for cell in module["cells"].values()
-        if cell["type"] == "$memwr_v2"
-    }
-    memories = module.get("memories", {})
-    return [MemorySite(n, memories[n]["width"], memories[n]["size"]) for n in sorted(written)]
+    """All memories of module `top`, by name."""
+    return memories(netlist.canonical(verilog, top))
 
 
 def from_netlist(source: netlist.Netlist) -> list[Register]:
     """The registers of a canonical netlist, by name."""
-    cells = _flip_flops(source.clean)
+    cells = state_cells.flip_flops(source.clean)
     owners: dict[str, list[tuple[int, Bit]]] = defaultdict(list)
     aliases: dict[str, set[str]] = defaultdict(set)
     wires: dict[str, _Wire] = {}
@@ -136,9 +128,30 @@ def from_netlist(source: netlist.Netlist) -> list[Register]:
             aliases[wire.name] |= {other.name for other, _ in found if other.public}
             wires[wire.name] = wire
     registers = [_register(wires[n], aliases[n], owners[n]) for n in sorted(owners)]
-    if sum(r.width for r in registers) != sum(len(c["connections"]["Q"]) for c in cells.values()):
-        raise AssertionError("a flip-flop bit was lost or counted twice")
+    _check_complete(registers, memories(source), source)
     return registers
+
+
+def memories(source: netlist.Netlist) -> list[MemorySite]:
+    """The memories of a canonical netlist, by name, read-only ones included."""
+    found = state_cells.memories(source.clean)
+    return [MemorySite(name, *found[name]) for name in sorted(found)]
+
+
+def _check_complete(
+    registers: list[Register], found: list[MemorySite], source: netlist.Netlist
+) -> None:
+    """ClaimError unless Yosys's own statistics of the netlist count the same bits."""
+    counts = {
+        "flip-flop": (sum(r.width for r in registers), source.ff_bits),
+        "memory": (sum(m.width * m.depth for m in found), source.memory_bits),
+    }
+    distinct = {(bit.cell, bit.index) for r in registers for bit in r.bits}
+    if len(distinct) != counts["flip-flop"][0]:
+        raise ClaimError("fault sites: a flip-flop bit is listed twice")
+    for what, (listed, counted) in counts.items():
+        if listed != counted:
+            raise ClaimError(f"fault sites: {listed} {what} bits listed, the netlist has {counted}")
 
 
 def _indexed(bits: list[int]) -> list[tuple[int, int]]:
@@ -181,57 +194,8 @@ def _nets(module: dict[str, Any]) -> dict[int, list[tuple[_Wire, int]]]:
     for name, entry in module["netnames"].items():
         attributes = {key: _text(value) for key, value in entry["attributes"].items()}
         state = attributes.get(netlist.STATE_ATTRIBUTE) == "1"
-        wire = _Wire(name, not entry["hide_name"], state, attributes)
+        shown = attributes.get(netlist.NAME_ATTRIBUTE, name)
+        wire = _Wire(shown, not entry["hide_name"], state, attributes)
         for position, net in _indexed(entry["bits"]):
             nets[net].append((wire, position))
     return nets
-
-
-def _flip_flops(module: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The flip-flops by cell name, after the proof that nothing else holds state."""
-    inputs = {
-        port["bits"][0]: name
-        for name, port in module["ports"].items()
-        if port["direction"] == "input" and len(port["bits"]) == 1
-    }
-    clocks: dict[str, str] = {}
-    found = {}
-    for name, cell in module["cells"].items():
-        kind, where = cell["type"], f"cell {printable(name)} ({printable(cell['type'])})"
-        if _FLIP_FLOP.fullmatch(kind):
-            found[name] = cell
-            _check_clock(cell, where, inputs, clocks)
-            _check_reset(cell, where, inputs)
-        elif kind == "$memwr_v2":
-            if not _flag(cell, "CLK_ENABLE"):
-                raise InputError(f"{where}: memory written without a clock; register the write")
-            _check_clock(cell, where, inputs, clocks)
-        elif kind in ("$memrd", "$memrd_v2") and _flag(cell, "CLK_ENABLE"):
-            raise InputError(f"{where}: clocked memory read; use a register after the read")
-        elif not _COMBINATIONAL.fullmatch(kind):
-            raise InputError(f"{where}: holds state or is unknown; only flip-flops are supported")
-    return found
-
-
-def _flag(cell: dict[str, Any], parameter: str) -> bool:
-    return int(cell["parameters"][parameter], 2) != 0
-
-
-def _check_clock(
-    cell: dict[str, Any], where: str, inputs: dict[int, str], clocks: dict[str, str]
-) -> None:
-    clock = inputs.get(cell["connections"]["CLK"][0])
-    if clock is None:
-        raise InputError(f"{where}: its clock is no input of the top module; use one plain clock")
-    if not _flag(cell, "CLK_POLARITY"):
-        raise InputError(f"{where}: clocked by the falling edge; use the rising edge")
-    other = next(iter(clocks), clock)
-    clocks.setdefault(clock, where)
-    if clock != other:
-        raise InputError(f"{where}: second clock {printable(clock)}; only one clock is supported")
-
-
-def _check_reset(cell: dict[str, Any], where: str, inputs: dict[int, str]) -> None:
-    reset = cell["connections"].get("ARST")
-    if reset is not None and reset[0] not in inputs:
-        raise InputError(f"{where}: asynchronous reset made inside; use a synchronous one")

@@ -107,11 +107,14 @@ def test_count_equals_the_statistics_of_yosys(tmp_path):
     assert sum(int(n) * int(width) for n, width in counts) == sum(r.width for r in registers)
 
 
-def test_written_memories_are_sites_of_their_own(tmp_path):
+def test_memories_are_sites_of_their_own(tmp_path):
     path = tmp_path / "design.v"
     path.write_text(DESIGN)
 
-    assert sites.enumerate_memories(path, "top") == [sites.MemorySite("ram", 8, 16)]
+    assert sites.enumerate_memories(path, "top") == [
+        sites.MemorySite("lane_0.rom", 8, 4, False),
+        sites.MemorySite("ram", 8, 16, True),
+    ]
 
 
 def test_an_unused_register_is_no_site_and_no_register_is_merged(tmp_path):
@@ -146,7 +149,7 @@ def test_a_register_with_asynchronous_reset_port_is_accepted(tmp_path):
         ),
         (
             (
-                "reg a; assign q = a; wire z = d & x[0];"
+                "reg a; assign q = a; wire z = d & a;"
                 "always @(posedge clk or posedge z) if (z) a <= 0; else a <= d;"
             ),
             "asynchronous reset",
