@@ -19,7 +19,7 @@ from .netlist import Netlist
 from .targets import Target
 from .yosys import run
 
-__all__ = ["synth", "synthesize", "write_json"]
+__all__ = ["check_design", "fresh", "synth", "synthesize", "write_json"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOURCE = "design.v"
@@ -77,11 +77,11 @@ def synth(
     """
     tell = progress or (lambda _: None)
     manifest = manifests.load(directory)
-    _check_hash(manifest)
+    check_design(manifest)
     device = targets.find(target or str(manifest.raw.get("target", targets.DEFAULT)))
     if pnr and not device.pnr:
         raise InputError(f"--pnr works for ecp5 targets only, not for {device.name}")
-    workdir = _fresh(directory / f"synth_{device.name}")
+    workdir = fresh(directory / f"synth_{device.name}")
     tell(f"synthesising for {device.name}")
     result = synthesize(manifest.verilog, manifest.top, device, workdir=workdir)
     netlist = Path(result.pop("netlist"))
@@ -125,7 +125,7 @@ def _claim(result: dict[str, Any], frequency_mhz: float | None) -> None:
         raise ClaimError(f"timing: the median clock is {fmax:.1f} MHz, asked for {frequency_mhz:g}")
 
 
-def _fresh(workdir: Path) -> Path:
+def fresh(workdir: Path) -> Path:
     """An empty folder in place of an earlier one; a link may lead outside and is refused."""
     if workdir.is_symlink():
         raise InputError(f"{workdir}: is a link; remove it")
@@ -135,7 +135,8 @@ def _fresh(workdir: Path) -> Path:
     return workdir
 
 
-def _check_hash(manifest: manifests.Manifest) -> None:
+def check_design(manifest: manifests.Manifest) -> None:
+    """InputError if the Verilog is not the one that the manifest describes."""
     found = hashlib.sha256(manifest.verilog.read_bytes()).hexdigest()
     if found != manifest.design:
         raise InputError(

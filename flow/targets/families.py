@@ -18,14 +18,17 @@ Weights = tuple[tuple[str, float], ...]
 class Family:
     """A family: how to synthesise for it and how its cells count.
 
-    Parameters: `commands` Yosys commands with `{top}` in place of the top module; `lut_metric`
-    the sentence that says what a LUT count means here; `luts`, `ffs`, `dsps`, `brams`, `carries`
-    pairs (cell pattern, weight); `memories` cells that hold words (block RAM, LUT RAM, shift
-    registers), where a combinational cone ends; `clocks` the clock ports of flip-flops.
+    Parameters: `commands` Yosys commands with `{top}` in place of the top module; `open_commands`
+    those of a netlist for simulation, in which no state is packed into `forbidden` blocks;
+    `lut_metric` the sentence that says what a LUT count means here; `luts`, `ffs`, `dsps`, `brams`,
+    `carries` pairs (cell pattern, weight); `memories` cells that hold words (block RAM, LUT RAM,
+    shift registers), where a combinational cone ends; `clocks` the clock ports of flip-flops.
     """
 
     name: str
     commands: tuple[str, ...]
+    open_commands: tuple[str, ...]
+    forbidden: tuple[str, ...]
     lut_metric: str
     luts: Weights
     ffs: Weights
@@ -80,6 +83,8 @@ def _weigh(cells: Mapping[str, int], table: Weights) -> float:
 ECP5 = Family(
     name="ecp5",
     commands=("synth_ecp5 -top {top}",),
+    open_commands=("synth_ecp5 -nobram -top {top}",),
+    forbidden=("block RAM",),
     lut_metric="LUT4 + 2*CCU2C + 4*TRELLIS_DPR16X4 (wide multiplexers are free)",
     luts=(("LUT4", 1), ("CCU2C", 2), ("TRELLIS_DPR16X4", 4)),
     ffs=(("TRELLIS_FF", 1),),
@@ -97,6 +102,8 @@ def _ice40(name: str, options: str) -> Family:
     return Family(
         name=name,
         commands=(f"synth_ice40 {options} -top {{top}}",),
+        open_commands=(f"synth_ice40 {options.removesuffix(' -dsp')} -nobram -top {{top}}",),
+        forbidden=("block RAM", *(["DSP"] if "-dsp" in options else [])),
         lut_metric=_ICE40_LUTS,
         luts=(("SB_LUT4", 1),),
         ffs=(("SB_DFF*", 1),),
@@ -116,6 +123,10 @@ def _gowin(name: str) -> Family:
     return Family(
         name=name,
         commands=(f"synth_gowin -family {name} -noiopads -top {{top}}",),
+        open_commands=(
+            f"synth_gowin -family {name} -noiopads -nobram -nolutram -nodsp -top {{top}}",
+        ),
+        forbidden=("block RAM", "LUT RAM", "DSP"),
         lut_metric="LUT1..LUT4 + ALU + 4*RAM16S* (wide multiplexers are free)",
         luts=(("LUT[1-4]", 1), ("ALU", 1), ("RAM16S*", 4)),
         ffs=(("DFF*", 1),),
@@ -131,9 +142,13 @@ def _gowin(name: str) -> Family:
 GW1N = _gowin("gw1n")
 GW2A = _gowin("gw2a")
 
+_XILINX = "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"
+
 XC7 = Family(
     name="xc7",
-    commands=("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}",),
+    commands=(f"{_XILINX} -top {{top}}",),
+    open_commands=(f"{_XILINX} -nobram -nolutram -nosrl -nodsp -top {{top}}",),
+    forbidden=("block RAM", "LUT RAM", "shift registers", "DSP"),
     lut_metric=(
         "LUT1..LUT6 + INV + SRL16E/SRLC32E + LUT RAM by its LUTs (RAM64X1D 2, RAM64M 4, ...;"
         " packing two small LUTs into one is not counted)"
