@@ -23,7 +23,7 @@ from .manifest import Manifest
 __all__ = ["Design", "NativeModel", "build", "container_bytes", "counters", "read_design"]
 
 ENGINES = Path(__file__).parent / "engines"
-SOURCES = ("native_model.h", "native.cpp")
+SOURCES = ("native_model.h", "native_memories.h", "native_engine.h")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def build(found: Manifest) -> NativeModel:
     missing = [name for name in ports.values() if name and f" {name};" not in design.cut.verilog]
     if missing:
         raise InputError(f"{found.verilog}: module {found.top} has no port {printable(missing[0])}")
-    main = "".join((ENGINES / name).read_text() for name in SOURCES)
+    main = "".join((ENGINES / name).read_text() for name in (*SOURCES, "native_stream.cpp"))
     public = f'public_flat_rw -module "{found.top}" -var "tercet_ram_*"'
     recipe = verilate.Recipe(
         sources={"cut.vlt": f"`verilator_config\n{public}\n", "cut.v": design.cut.verilog},
@@ -150,7 +150,7 @@ def _mangled(name: str) -> str:
 
 
 def _tables(cut: netlist.Cut, top: str, ports: dict[str, str | None]) -> str:
-    """The C++ preprocessor tables that native_model.h and native.cpp are written against."""
+    """The C++ preprocessor tables that native_model.h and native_stream.cpp are written against."""
     arrays = {row["array"]: n for n, row in enumerate(cut.memories)}
     rows: dict[str, list[tuple[int, ...]]] = {
         "REGISTERS": [(row["n"], row["width"]) for row in cut.registers],

@@ -42,13 +42,15 @@ class Outcome(enum.IntEnum):
 
 
 class End(enum.IntEnum):
-    """How an experiment ended: golden again, not golden after the bound, deadline missed, or the
-    read-back showed that the state did not change in exactly the bits that were flipped."""
+    """How an experiment ended: golden again, not golden after the bound, deadline missed, the
+    read-back showed that the state did not change in exactly the bits that were flipped, or an
+    output differed (where an engine stops there)."""
 
     GOLDEN = 0
     BOUND = 1
     HANG = 2
     NOT_LANDED = 3
+    VISIBLE = 4
 
 
 class FrameFlag(enum.IntFlag):

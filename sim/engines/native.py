@@ -7,34 +7,27 @@ to come.
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...quant.errors import ClaimError
 from ...quant.ir import IntArray
-from ...quant.names import printable
-from .. import cache
 from ..faults import Faults
 from ..manifest import Words
-from ..native_model import NativeModel, container_bytes
+from ..native_model import Design, NativeModel, container_bytes
 from ..outcomes import End, Observed
+from . import native_process
+from .native_process import NONE, Answer, Part, Setup
 
 if TYPE_CHECKING:
     from ..steady import Prepared, Stimulus
 
-__all__ = ["RESET_CYCLES", "Golden", "Timing", "golden", "inject", "register_values"]
+__all__ = ["RESET_CYCLES", "Golden", "Timing", "golden", "inject", "register_values", "unpacked"]
 
 RESET_CYCLES = 3
-STATE_BUDGET_BYTES = 256 << 20
-CHUNK = 2000
-NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -63,21 +56,31 @@ class Golden:
     delivered_at: IntArray
 
 
-NO_FAULTS = Faults.single(np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
 def golden(model: NativeModel, stimulus: Stimulus) -> Golden:
     """The fault-free run; ClaimError if it stalls, raises the error flag or delivers a malformed
     frame."""
-    return _run(model, stimulus, NO_FAULTS)[0]
+    frames, shape = len(stimulus.words), _beats(model)
+
+    def read(answer: Answer, cycles: int) -> Golden:
+        accepted, done = answer.numbers(frames), answer.numbers(frames)
+        delivered = answer.bytes(frames, *shape)
+        at_cycle = answer.numbers(cycles + 1), answer.numbers(cycles + 1)
+        return Golden(cycles, accepted, done, delivered, *at_cycle)
+
+    return native_process.golden(_setup(model, stimulus), read)
 
 
 def register_values(model: NativeModel, stimulus: Stimulus, cycles: IntArray) -> list[list[int]]:
     """Golden values at the start of each of `cycles`, in the order of `cut.registers`."""
-    raw = _run(model, stimulus, NO_FAULTS, cycles)[2].tobytes()
-    widths = [container_bytes(row["width"]) for row in model.design.cut.registers]
+    raw = native_process.states(_setup(model, stimulus), cycles)
+    return unpacked(model.design, raw, len(cycles))
+
+
+def unpacked(design: Design, raw: bytes, count: int) -> list[list[int]]:
+    """`count` states, each as the values of `cut.registers`."""
+    widths = [container_bytes(row["width"]) for row in design.cut.registers]
     values, at = [], 0
-    for _ in range(len(cycles)):
+    for _ in range(count):
         row = []
         for size in widths:
             row.append(int.from_bytes(raw[at : at + size], "little"))
@@ -95,102 +98,66 @@ def inject(
 ) -> Observed:
     """Run the experiments, `workers` processes at a time (default: one a core).
 
-    The result does not depend on `workers`: experiments are shared out in the order of their
-    cycles. `progress` is called with the number of experiments finished. InputError for faults
-    that are none (`Prepared.check`); ClaimError if a flip did not land.
+    The result does not depend on `workers`. `progress` is called with the number of experiments
+    finished. InputError for faults that are none (`Prepared.check`); ClaimError if a fault did not
+    land.
     """
     prepared.check(faults)
-    order = np.argsort(faults.cycle, kind="stable")
-    taken = faults.take(order)
-    starts = range(0, len(faults), CHUNK)
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    model, shape = prepared.model, _beats(prepared.model)
 
-        def one(start: int) -> Observed:
-            part = taken.part(start, min(start + CHUNK, len(faults)))
-            seen = _run(prepared.model, prepared.stimulus, part)[1]
-            if progress is not None:
-                progress(len(part))
-            return seen
+    def read(answer: Answer, count: int) -> _Seen:
+        visible = answer.number()
+        events = answer.bytes(count)
+        experiment, frame = answer.numbers(visible), answer.numbers(visible)
+        return _Seen(
+            events, experiment, frame, answer.bytes(visible), answer.bytes(visible, *shape)
+        )
 
-        parts = list(pool.map(one, starts))
+    setup, (_, limits) = _setup(model, prepared.stimulus), prepared.watched(faults)
+    parts, order = native_process.run(
+        setup, faults, limits, read, workers=workers, progress=progress
+    )
     observed = _joined(parts, order)
     if (observed.ends == End.NOT_LANDED).any():
-        raise ClaimError("native engine: a flip did not change exactly its bit of the state")
+        raise ClaimError("native engine: a fault did not change exactly its bits of the state")
     return observed
 
 
-def _joined(parts: list[Observed], order: IntArray) -> Observed:
+@dataclass(frozen=True)
+class _Seen:
+    """What the stream environment adds: `events` [n], and the rows of `Observed`."""
+
+    events: Words
+    experiment: IntArray
+    frame: IntArray
+    flags: Words
+    words: Words
+
+
+def _joined(parts: list[Part[_Seen]], order: IntArray) -> Observed:
     """The parts as one, in the caller's order of experiments."""
     back = np.argsort(order)
-    ends, events, end_cycle = (
-        np.concatenate([getattr(part, key) for part in parts])[back]
-        for key in ("ends", "events", "end_cycle")
-    )
+    ends = np.concatenate([part.ends for part in parts])[back]
+    end_cycle = np.concatenate([part.end_cycle for part in parts])[back]
+    events = np.concatenate([part.more.events for part in parts])[back]
     offsets = np.cumsum([0] + [len(part.ends) for part in parts[:-1]])
-    experiment = order[
-        np.concatenate([p.experiment + at for p, at in zip(parts, offsets, strict=True)])
-    ]
+    pairs = zip(parts, offsets, strict=True)
+    experiment = order[np.concatenate([part.more.experiment + at for part, at in pairs])]
     rows = np.argsort(experiment, kind="stable")
     rest = [
-        np.concatenate([getattr(p, key) for p in parts])[rows]
+        np.concatenate([getattr(part.more, key) for part in parts])[rows]
         for key in ("frame", "flags", "words")
     ]
     return Observed(ends, events, end_cycle, experiment[rows], *rest)
 
 
-def _run(
-    model: NativeModel, stimulus: Stimulus, faults: Faults, states: IntArray = NONE
-) -> tuple[Golden, Observed, Words]:
-    """One process: golden run, experiments, golden states in register order."""
-    words, timing = stimulus.words, stimulus.timing
+def _beats(model: NativeModel) -> tuple[int, int]:
+    return model.manifest.output.beats, model.manifest.output.word_bytes
+
+
+def _setup(model: NativeModel, stimulus: Stimulus) -> Setup:
+    words, timing, source = stimulus.words, stimulus.timing, model.manifest.input
     patterns = [NONE if p is None else p for p in (stimulus.offer, stimulus.ready)]
-    frames, out = len(words), model.manifest.output
-    source = model.manifest.input
-    header = [frames, source.beats, source.word_bytes, out.beats, out.word_bytes]
-    header += [RESET_CYCLES, timing.max_cycles, timing.bound_frames, timing.slack_cycles]
-    header += [STATE_BUDGET_BYTES, len(faults), len(faults.target), len(states)]
-    header += [len(pattern) for pattern in patterns]
-    columns = (faults.cycle, faults.first, faults.target, states)
-    with cache.scratch() as work:
-        with (work / "job").open("wb") as file:
-            file.write(np.array(header, "<u8").tobytes())
-            file.write(np.ascontiguousarray(words).tobytes())
-            for column in columns:
-                file.write(column.astype("<u4").tobytes())
-            for pattern in patterns:
-                file.write(pattern.astype("u1").tobytes())
-        _call(model.program, work)
-        return _read(work / "result", model, len(faults), frames)
-
-
-def _call(program: Path, work: Path) -> None:
-    done = subprocess.run([program, "job", "result"], cwd=work, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise ClaimError(f"native engine: {printable(lines[-1])}")
-
-
-def _read(
-    path: Path, model: NativeModel, count: int, frames: int
-) -> tuple[Golden, Observed, Words]:
-    data, at = path.read_bytes(), 0
-
-    def take(number: int, kind: str, *shape: int) -> Any:
-        nonlocal at
-        array = np.frombuffer(data, kind, number, at)
-        at += array.nbytes
-        return array.reshape(-1, *shape) if shape else array
-
-    shape = (model.manifest.output.beats, model.manifest.output.word_bytes)
-    size = shape[0] * shape[1]
-    cycles, visible, state_bytes, *_ = (int(v) for v in take(5, "<u8"))
-    accepted, done = (take(frames, "<u4").astype(np.int64) for _ in range(2))
-    delivered = take(frames * size, "u1", *shape)
-    at_cycle = [take(cycles + 1, "<u4").astype(np.int64) for _ in range(2)]
-    golden_run = Golden(cycles, accepted, done, delivered, *at_cycle)
-    ends, events = take(count, "u1"), take(count, "u1")
-    end_cycle = take(count, "<u4").astype(np.int64)
-    experiment, frame = (take(visible, "<u4").astype(np.int64) for _ in range(2))
-    flags, words = take(visible, "u1"), take(visible * size, "u1", *shape)
-    observed = Observed(ends, events, end_cycle, experiment, frame, flags, words)
-    return golden_run, observed, take(state_bytes, "u1")
+    numbers = [len(words), source.beats, source.word_bytes, *_beats(model), RESET_CYCLES]
+    numbers += [timing.slack_cycles, timing.max_cycles, *(len(p) for p in patterns)]
+    return Setup(model.program, numbers, [words, *patterns])

@@ -1,9 +1,9 @@
-// The files, the compiled cut model and the golden record of the native engine.
+// The files and the compiled cut model of the native engine.
 //
 // native_model.py puts tables before this text: TERCET_REGISTERS(X) as X(number, width),
-// TERCET_MEMORIES(X) as X(number, width, depth, first address), TERCET_WRITES(X) as X(number, memory), TERCET_INIT the
-// bytes of the initial state in register order, TERCET_ARRAY(n) the variable of memory n, and one
-// macro a port (TERCET_IN_VALID, ...).
+// TERCET_MEMORIES(X) as X(number, width, depth, first address), TERCET_WRITES(X) and TERCET_READS(X)
+// as X(number, memory), TERCET_INIT the bytes of the initial state in register order,
+// TERCET_ARRAY(n) the variable of memory n, and what the environment needs.
 
 #pragma GCC optimize("O2")
 
@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <iostream>
 #include <memory>
 #include <numeric>
 #include <stdexcept>
@@ -22,54 +23,51 @@
 #include <vector>
 
 using Bytes = std::vector<uint8_t>;
+using Numbers = std::vector<uint32_t>;
 constexpr uint32_t NEVER = 0xffffffffu;
 
 // ---------------------------------------------------------------------------------------- files
 
-struct Header {
-    uint64_t frames, beats_in, bytes_in, beats_out, bytes_out, reset_cycles, max_cycles;
-    uint64_t bound_frames, slack_cycles, state_budget_bytes, experiments, flips, states;
-    uint64_t offer_cycles, ready_cycles;
+class Reader {
+    std::unique_ptr<FILE, int (*)(FILE*)> file;
+
+public:
+    explicit Reader(const std::string& path) : file(std::fopen(path.c_str(), "rb"), std::fclose) {
+        if (!file) throw std::runtime_error("a job file cannot be read");
+    }
+    template <class T> std::vector<T> array(size_t count) {
+        std::vector<T> values(count);
+        if (count && std::fread(values.data(), sizeof(T), count, file.get()) != count)
+            throw std::runtime_error("a job file is cut short");
+        return values;
+    }
+    uint64_t number() { return array<uint64_t>(1)[0]; }
 };
 
-template <class T> std::vector<T> read_array(FILE* file, size_t count) {
-    std::vector<T> values(count);
-    if (count && std::fread(values.data(), sizeof(T), count, file) != count)
-        throw std::runtime_error("the job file is cut short");
-    return values;
-}
+class Writer {
+    std::unique_ptr<FILE, int (*)(FILE*)> file;
 
-template <class T> void write_array(FILE* file, const std::vector<T>& values) {
-    if (!values.empty() && std::fwrite(values.data(), sizeof(T), values.size(), file) != values.size())
-        throw std::runtime_error("the result file cannot be written");
-}
-
-struct Job {
-    Header header;
-    Bytes words_in;                                     // [frames][beats_in][bytes_in]
-    std::vector<uint32_t> cycles, first_flip, flip_bits;  // experiment -> cycle, flips
-    std::vector<uint32_t> states;                       // cycles whose golden state is wanted
-    Bytes offer, ready;                                 // stall patterns, repeated; empty: always
-
-    explicit Job(const char* path) {
-        std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "rb"), std::fclose);
-        if (!file) throw std::runtime_error("the job file cannot be read");
-        header = read_array<Header>(file.get(), 1)[0];
-        words_in = read_array<uint8_t>(file.get(), header.frames * header.beats_in * header.bytes_in);
-        cycles = read_array<uint32_t>(file.get(), header.experiments);
-        first_flip = read_array<uint32_t>(file.get(), header.experiments + 1);
-        flip_bits = read_array<uint32_t>(file.get(), header.flips);
-        states = read_array<uint32_t>(file.get(), header.states);
-        offer = read_array<uint8_t>(file.get(), header.offer_cycles);
-        ready = read_array<uint8_t>(file.get(), header.ready_cycles);
+public:
+    explicit Writer(const std::string& path) : file(std::fopen(path.c_str(), "wb"), std::fclose) {
+        if (!file) throw std::runtime_error("a result file cannot be written");
+    }
+    template <class T> void array(const std::vector<T>& values) {
+        if (!values.empty() &&
+            std::fwrite(values.data(), sizeof(T), values.size(), file.get()) != values.size())
+            throw std::runtime_error("a result file cannot be written");
+    }
+    void number(uint64_t value) { array(std::vector<uint64_t>{value}); }
+    void close() {
+        if (std::fclose(file.release())) throw std::runtime_error("a result file cannot be written");
     }
 };
 
 // ---------------------------------------------------------------------------------------- model
 
 struct Register { uint8_t *state, *next; uint32_t bytes, width, offset; };
-struct Memory { uint8_t* words; uint32_t bytes, width, depth, offset; };
+struct Memory { uint8_t* words; uint32_t bytes, width, depth, offset; Bytes full; };
 struct WritePort { const uint8_t *address, *data, *enable; uint32_t address_bytes, memory; };
+struct ReadPort { const uint8_t* address; uint32_t address_bytes, memory; };
 struct Run { uint8_t *state, *next; uint32_t offset, bytes; };
 
 struct Model {
@@ -79,9 +77,11 @@ struct Model {
     std::vector<Register> registers;
     std::vector<Memory> memories;
     std::vector<WritePort> writes;
+    std::vector<ReadPort> reads;
     std::vector<Run> runs;  // neighbouring registers, copied together
     std::vector<std::pair<uint32_t, uint32_t>> bits;  // bit number -> register, position
     uint32_t state_bytes = 0;
+    uint32_t hint_run = 0, hint_byte = 0;  // where states differed last
 
     Model() {
         context.randReset(0);
@@ -92,7 +92,7 @@ struct Model {
 #undef X
 #define X(n, w, d, o)                                                                        \
     memories.push_back({(uint8_t*)&TERCET_ARRAY(n)[0], (uint32_t)sizeof(TERCET_ARRAY(n)[0]), w, d, \
-                        o});
+                        o, {}});
         TERCET_MEMORIES(X)
 #undef X
 #define X(n, m)                                                                        \
@@ -100,15 +100,23 @@ struct Model {
                       (uint8_t*)&root.tercet_we_##n, (uint32_t)sizeof(root.tercet_wa_##n), m});
         TERCET_WRITES(X)
 #undef X
+#define X(n, m) \
+    reads.push_back({(uint8_t*)&root.tercet_ra_##n, (uint32_t)sizeof(root.tercet_ra_##n), m});
+        TERCET_READS(X)
+#undef X
         lay_out();
         const uint8_t init[] = {TERCET_INIT};
         const uint8_t* from = init;
         for (auto& r : registers) { std::memcpy(r.state, from, r.bytes); from += r.bytes; }
+        for (Memory& m : memories) {
+            m.full.resize(m.bytes);
+            for (uint32_t i = 0; i < m.width; ++i) m.full[i >> 3] |= uint8_t(1u << (i & 7));
+        }
         top.eval();  // initial blocks fill the memories
     }
 
     void lay_out() {
-        std::vector<uint32_t> order(registers.size());
+        Numbers order(registers.size());
         std::iota(order.begin(), order.end(), 0u);
         std::sort(order.begin(), order.end(),
                   [&](uint32_t a, uint32_t b) { return registers[a].state < registers[b].state; });
@@ -132,59 +140,21 @@ struct Model {
     void load(const uint8_t* from) {
         for (const Run& r : runs) std::memcpy(r.state, from + r.offset, r.bytes);
     }
-    bool equals(const uint8_t* other) const {
-        for (const Run& r : runs)
-            if (std::memcmp(r.state, other + r.offset, r.bytes)) return false;
-        return true;
-    }
     void advance() {
         for (const Run& r : runs) std::memcpy(r.state, r.next, r.bytes);
     }
-};
-
-// Words of memories are mostly one machine word: no call for these.
-
-inline uint64_t small_word(const uint8_t* a, uint32_t size) {
-    uint64_t value = 0;
-    switch (size) {
-        case 1: return *a;
-        case 2: std::memcpy(&value, a, 2); return value;
-        case 4: std::memcpy(&value, a, 4); return value;
-        default: std::memcpy(&value, a, 8); return value;
+    // The byte in which two states differed last is the first to look at.
+    bool equals(const uint8_t* other) {
+        if (runs.empty()) return true;
+        const Run& last = runs[hint_run];
+        if (last.state[hint_byte] != other[last.offset + hint_byte]) return false;
+        for (uint32_t n = 0; n < runs.size(); ++n) {
+            const uint8_t *a = runs[n].state, *b = other + runs[n].offset;
+            if (!std::memcmp(a, b, runs[n].bytes)) continue;
+            hint_run = n;
+            hint_byte = uint32_t(std::mismatch(a, a + runs[n].bytes, b).first - a);
+            return false;
+        }
+        return true;
     }
-}
-
-inline bool differ(const uint8_t* a, const uint8_t* b, uint32_t size) {
-    return size > 8 ? std::memcmp(a, b, size) != 0 : small_word(a, size) != small_word(b, size);
-}
-
-inline bool is_zero(const uint8_t* a, uint32_t size) {
-    return size > 8 ? std::all_of(a, a + size, [](uint8_t e) { return !e; }) : !small_word(a, size);
-}
-
-inline void copy_word(uint8_t* to, const uint8_t* from, uint32_t size) {
-    if (size > 8) std::memcpy(to, from, size);
-    else for (uint32_t i = 0; i < size; ++i) to[i] = from[i];
-}
-
-// --------------------------------------------------------------------------------- golden record
-
-struct Change { uint32_t memory, address; size_t bytes; };  // old word at `bytes`, new one after it
-
-struct Golden {
-    uint32_t cycles = 0, stride = 1;
-    Bytes states;                                   // at every cycle that `stride` divides
-    Bytes frame_states;                             // after each frame's last beat
-    Bytes words_out;                                // [frames][beats_out][bytes_out]
-    std::vector<uint32_t> accepted, delivered;      // beats before cycle t, in and out
-    std::vector<uint32_t> frame_accepted, frame_done;  // cycle of first beat in, of last beat out
-    std::vector<Change> changes;
-    std::vector<uint32_t> first_change;             // cycle -> index into changes
-    Bytes change_bytes;
-};
-
-// The golden content of the memories at the start of `cycle`, kept in `words`.
-struct Image {
-    std::vector<uint8_t*> words;
-    uint32_t cycle = 0;
 };

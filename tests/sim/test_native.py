@@ -7,7 +7,7 @@ import pytest
 
 from tercet.quant.errors import ClaimError, InputError
 from tercet.sim import manifest, native_model, outcomes, steady
-from tercet.sim.engines import native
+from tercet.sim.engines import native, native_process
 from tercet.sim.faults import Faults
 from tercet.sim.outcomes import End, Outcome
 
@@ -110,7 +110,7 @@ def test_result_does_not_depend_on_workers_or_order(prepared, monkeypatch):
     faults = random_faults(prepared, 600)
     order = np.random.default_rng(2).permutation(600)
     whole = run(prepared, faults, workers=1)
-    monkeypatch.setattr(native, "CHUNK", 70)
+    monkeypatch.setattr(native_process, "CHUNK", 70)
     shuffled = Faults.single(faults.cycle[order], faults.target[order])
 
     assert_same(run(prepared, faults, workers=2), whole)
@@ -120,7 +120,7 @@ def test_result_does_not_depend_on_workers_or_order(prepared, monkeypatch):
 def test_sparse_checkpoints_change_nothing_that_is_seen(prepared, monkeypatch):
     faults = random_faults(prepared, 600)
     dense = run(prepared, faults)
-    monkeypatch.setattr(native, "STATE_BUDGET_BYTES", 1 << 14)
+    monkeypatch.setattr(native_process, "STATE_BUDGET_BYTES", 1 << 14)
     sparse = run(prepared, faults)
 
     assert np.array_equal(classes(prepared, sparse), classes(prepared, dense))
@@ -192,19 +192,16 @@ def test_a_missing_port_is_named(stateful_dir):
 
 
 def test_a_flip_that_does_not_land_is_a_claim_error(prepared, monkeypatch):
-    read = native._read
+    start = native_process.run
 
-    def lost(*args):
-        golden, observed, states = read(*args)
-        return (
-            golden,
-            dataclasses.replace(observed, ends=observed.ends * 0 + End.NOT_LANDED),
-            states,
-        )
+    def lost(*args, **options):
+        parts, order = start(*args, **options)
+        none = [dataclasses.replace(p, ends=p.ends * 0 + End.NOT_LANDED) for p in parts]
+        return none, order
 
-    monkeypatch.setattr(native, "_read", lost)
+    monkeypatch.setattr(native_process, "run", lost)
 
-    with pytest.raises(ClaimError, match="did not change exactly its bit"):
+    with pytest.raises(ClaimError, match="did not change exactly its bits"):
         run(prepared, random_faults(prepared, 3))
 
 

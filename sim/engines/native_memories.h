@@ -1,0 +1,276 @@
+// The memories of the native engine: their golden history, which words differ from it now, and when
+// the fault-free run reads and overwrites each word.
+
+// Words of memories are mostly one machine word: no call for these.
+
+inline uint64_t small_word(const uint8_t* a, uint32_t size) {
+    uint64_t value = 0;
+    switch (size) {
+        case 1: return *a;
+        case 2: std::memcpy(&value, a, 2); return value;
+        case 4: std::memcpy(&value, a, 4); return value;
+        default: std::memcpy(&value, a, 8); return value;
+    }
+}
+
+inline bool differ(const uint8_t* a, const uint8_t* b, uint32_t size) {
+    return size > 8 ? std::memcmp(a, b, size) != 0 : small_word(a, size) != small_word(b, size);
+}
+
+inline bool is_zero(const uint8_t* a, uint32_t size) {
+    return size > 8 ? std::all_of(a, a + size, [](uint8_t e) { return !e; }) : !small_word(a, size);
+}
+
+inline void copy_word(uint8_t* to, const uint8_t* from, uint32_t size) {
+    if (size > 8) std::memcpy(to, from, size);
+    else for (uint32_t i = 0; i < size; ++i) to[i] = from[i];
+}
+
+// Writes, each with the old and the new word; the words lie one after the other in `bytes`.
+struct Log {
+    struct Entry { uint32_t memory, address; size_t bytes; };
+    std::vector<Entry> entries;
+    Bytes bytes;
+
+    void note(uint32_t memory, uint32_t address, const uint8_t* old, const uint8_t* value,
+              uint32_t size) {
+        entries.push_back({memory, address, bytes.size()});
+        bytes.insert(bytes.end(), old, old + size);
+        bytes.insert(bytes.end(), value, value + size);
+    }
+};
+
+// When the fault-free run reads each word and when it overwrites it whole. A write of some bits
+// counts as a read: it leaves the others.
+class Accesses {
+    struct Span { uint32_t word, start, end; };
+    std::vector<Span> spans, open;               // cycles start..end in which a port reads the word
+    std::vector<std::pair<uint32_t, uint32_t>> kills;  // word, cycle
+    size_t limit = 0;
+
+public:
+    bool known = true;  // false: too many to keep
+
+    void begin(size_t ports, size_t budget_bytes) {
+        open.assign(ports, {NEVER, 0, 0});
+        limit = budget_bytes / sizeof(Span);
+    }
+    void read(size_t port, uint32_t word, uint32_t cycle) {
+        Span& span = open[port];
+        if (span.word == word && span.end + 1 == cycle) { span.end = cycle; return; }
+        touch(span);
+        span = {word, cycle, cycle};
+    }
+    void touch(const Span& span) {
+        if (span.word == NEVER || !known) return;
+        spans.push_back(span);
+        if (spans.size() + kills.size() > limit) {
+            known = false;
+            spans = {};
+            kills = {};
+        }
+    }
+    void partial_write(uint32_t word, uint32_t cycle) { touch({word, cycle, cycle}); }
+    void whole_write(uint32_t word, uint32_t cycle) {
+        if (known) kills.push_back({word, cycle});
+    }
+    void finish() {
+        for (const Span& span : open) touch(span);
+        std::sort(kills.begin(), kills.end());
+        std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
+            return a.word != b.word ? a.word < b.word : a.start < b.start;
+        });
+        size_t kept = 0;
+        for (const Span& span : spans) {
+            if (kept && spans[kept - 1].word == span.word && spans[kept - 1].end + 1 >= span.start)
+                spans[kept - 1].end = std::max(spans[kept - 1].end, span.end);
+            else
+                spans[kept++] = span;
+        }
+        spans.resize(kept);
+    }
+    // The first cycle from `cycle` on in which the word is read, in which it is overwritten.
+    uint32_t next_read(uint32_t word, uint32_t cycle) const {
+        const auto at = std::lower_bound(spans.begin(), spans.end(), cycle, [&](const Span& s, uint32_t c) {
+            return s.word != word ? s.word < word : s.end < c;
+        });
+        return at == spans.end() || at->word != word ? NEVER : std::max(at->start, cycle);
+    }
+    uint32_t next_kill(uint32_t word, uint32_t cycle) const {
+        const auto at = std::lower_bound(kills.begin(), kills.end(), std::make_pair(word, cycle));
+        return at == kills.end() || at->first != word ? NEVER : at->second;
+    }
+};
+
+class Memories {
+    struct Image { std::vector<uint8_t*> words; uint32_t cycle = 0; };
+
+    Model& model;
+    Image own, golden;                 // the model's; the fault-free ones beside them
+    std::vector<Bytes> golden_words;
+    Log history, undo;                 // all golden writes; the writes of this experiment
+    Numbers first_change;              // cycle -> entry of the history
+    Numbers first_word, memory_of;     // memory -> number of its word 0, and back
+    Numbers place;                     // word -> 1 + its place in `differing`, or 0
+    Bytes value;                       // the word being written
+
+    uint8_t* at(const Image& image, uint32_t memory, uint32_t address) const {
+        return image.words[memory] + size_t(address) * model.memories[memory].bytes;
+    }
+
+    // Overwrite one word of one image; keep `differing` right.
+    void put(const Image& image, uint32_t memory, uint32_t address, const uint8_t* word) {
+        const uint32_t size = model.memories[memory].bytes, number = first_word[memory] + address;
+        copy_word(at(image, memory, address), word, size);
+        const bool now = differ(at(own, memory, address), at(golden, memory, address), size);
+        if (now == (place[number] != 0)) return;
+        if (now) {
+            differing.push_back(number);
+            place[number] = uint32_t(differing.size());
+        } else {
+            differing[place[number] - 1] = differing.back();
+            place[differing.back()] = place[number];
+            differing.pop_back();
+            place[number] = 0;
+        }
+    }
+
+    void seek(Image& image, uint32_t cycle) {
+        while (image.cycle < cycle) {
+            for (uint32_t i = first_change[image.cycle]; i < first_change[image.cycle + 1]; ++i) {
+                const Log::Entry& e = history.entries[i];
+                put(image, e.memory, e.address,
+                    &history.bytes[e.bytes + model.memories[e.memory].bytes]);
+            }
+            ++image.cycle;
+        }
+        while (image.cycle > cycle) {
+            --image.cycle;
+            for (uint32_t i = first_change[image.cycle + 1]; i-- > first_change[image.cycle];) {
+                const Log::Entry& e = history.entries[i];
+                put(image, e.memory, e.address, &history.bytes[e.bytes]);
+            }
+        }
+    }
+
+    static uint64_t address_of(const uint8_t* port, uint32_t bytes) {
+        uint64_t address = 0;
+        std::memcpy(&address, port, std::min<uint32_t>(bytes, 8));
+        return address;
+    }
+
+    // Call `store(port, address, new word)` for each memory word that this cycle writes.
+    template <class F> void each_write(F store) {
+        for (const WritePort& port : model.writes) {
+            const Memory& memory = model.memories[port.memory];
+            if (is_zero(port.enable, memory.bytes)) continue;
+            const uint64_t address = address_of(port.address, port.address_bytes) - memory.offset;
+            if (address >= memory.depth) continue;
+            const uint8_t* old = memory.words + address * memory.bytes;
+            value.resize(memory.bytes);
+            for (uint32_t i = 0; i < memory.bytes; ++i)
+                value[i] = (old[i] & ~port.enable[i]) | (port.data[i] & port.enable[i]);
+            store(port, uint32_t(address), value.data());
+        }
+    }
+
+public:
+    Accesses accesses;
+    Numbers differing;  // numbers of the words in which the model's memories are not golden
+
+    explicit Memories(Model& m) : model(m) {
+        for (uint32_t n = 0; n < m.memories.size(); ++n) {
+            own.words.push_back(m.memories[n].words);
+            first_word.push_back(uint32_t(memory_of.size()));
+            memory_of.resize(memory_of.size() + m.memories[n].depth, n);
+        }
+        place.assign(memory_of.size(), 0);
+    }
+
+    // ------------------------------------------------------------------------ the golden run
+
+    void write_before_golden() {
+        each_write([&](const WritePort& port, uint32_t address, const uint8_t* word) {
+            std::memcpy(at(own, port.memory, address), word, model.memories[port.memory].bytes);
+        });
+    }
+    void begin_golden(size_t budget_bytes) {
+        for (const Memory& m : model.memories)
+            golden_words.emplace_back(m.words, m.words + size_t(m.bytes) * m.depth);
+        for (Bytes& words : golden_words) golden.words.push_back(words.data());
+        accesses.begin(model.reads.size(), budget_bytes);
+        first_change.push_back(0);
+    }
+    void golden_cycle(uint32_t cycle) {
+        for (size_t n = 0; n < model.reads.size(); ++n) {
+            const ReadPort& port = model.reads[n];
+            const Memory& memory = model.memories[port.memory];
+            const uint64_t address = address_of(port.address, port.address_bytes) - memory.offset;
+            const bool inside = address < memory.depth;
+            accesses.read(n, inside ? first_word[port.memory] + uint32_t(address) : NEVER, cycle);
+        }
+        each_write([&](const WritePort& port, uint32_t address, const uint8_t* word) {
+            const Memory& memory = model.memories[port.memory];
+            uint8_t* old = at(own, port.memory, address);
+            const uint32_t number = first_word[port.memory] + address;
+            if (differ(port.enable, memory.full.data(), memory.bytes))
+                accesses.partial_write(number, cycle);
+            else
+                accesses.whole_write(number, cycle);
+            history.note(port.memory, address, old, word, memory.bytes);
+            std::memcpy(old, word, memory.bytes);
+        });
+        first_change.push_back(uint32_t(history.entries.size()));
+    }
+    void end_golden(uint32_t cycles) {
+        own.cycle = cycles;
+        accesses.finish();
+    }
+
+    // -------------------------------------------------------------------------- an experiment
+
+    // Both images at a cycle, without any difference.
+    void restore(uint32_t cycle) {
+        while (!undo.entries.empty()) {
+            const Log::Entry e = undo.entries.back();
+            put(own, e.memory, e.address, &undo.bytes[e.bytes]);
+            undo.entries.pop_back();
+        }
+        undo.bytes.clear();
+        seek(own, cycle);
+        seek(golden, cycle);
+    }
+    void compare_with(uint32_t cycle) { seek(golden, cycle); }
+    void store() {
+        each_write([&](const WritePort& port, uint32_t address, const uint8_t* word) {
+            overwrite(port.memory, address, word);
+        });
+    }
+    void overwrite(uint32_t memory, uint32_t address, const uint8_t* word) {
+        undo.note(memory, address, at(own, memory, address), word, model.memories[memory].bytes);
+        put(own, memory, address, word);
+    }
+
+    // The model's word number `number`.
+    Bytes word(uint32_t number) const {
+        const uint32_t memory = memory_of[number];
+        const uint8_t* from = at(own, memory, number - first_word[memory]);
+        return Bytes(from, from + model.memories[memory].bytes);
+    }
+    void set_word(uint32_t number, const Bytes& word) {
+        const uint32_t memory = memory_of[number];
+        overwrite(memory, number - first_word[memory], word.data());
+    }
+    uint32_t width(uint32_t number) const { return model.memories[memory_of[number]].width; }
+
+    // Memory bit number `bit`, as `Space` counts: its word and its position there.
+    std::pair<uint32_t, uint32_t> locate(uint64_t bit) const {
+        for (size_t n = 0; n < model.memories.size(); ++n) {
+            const Memory& m = model.memories[n];
+            const uint64_t size = uint64_t(m.width) * m.depth;
+            if (bit < size) return {first_word[n] + uint32_t(bit / m.width), uint32_t(bit % m.width)};
+            bit -= size;
+        }
+        throw std::runtime_error("a fault strikes no bit");
+    }
+};
