@@ -37,7 +37,7 @@ from .reference import check_input
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["execute", "run"]
+__all__ = ["accumulate", "evaluate", "execute", "run"]
 
 CHUNK_IMAGES = 256
 
@@ -90,20 +90,21 @@ def _walk(graph: Graph, x: IntArray, device: str, *, keep: bool) -> dict[str, Te
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
         for node in graph:
             operands = [values[name] for name in node.inputs]
-            values[node.name] = _node(node, operands, [kinds[name] for name in node.inputs])
+            values[node.name] = evaluate(node, operands, [kinds[name] for name in node.inputs])
             for name in set(node.inputs):
                 if not keep and last[name] is node and name != graph.output:
                     del values[name]
     return values
 
 
-def _node(node: Node, operands: Sequence[Tensor], kinds: Sequence[TensorType]) -> Tensor:
+def evaluate(node: Node, operands: Sequence[Tensor], kinds: Sequence[TensorType]) -> Tensor:
+    """The node's tensor from its operands of types `kinds`; int64, channels first."""
     import torch
 
     centred = [value - kind.zero_point for value, kind in zip(operands, kinds, strict=True)]
     match node:
         case Conv2d() | Dense():
-            return _linear(node, centred[0])
+            return _finish(node, accumulate(node, operands, kinds))
         case MaxPool():
             return _max_pool(node, operands[0], kinds[0])
         case AvgPool():
@@ -146,12 +147,16 @@ def _channels(vector: IntArray, like: Tensor) -> Any:
     return _tensor(vector, like, (1, len(vector)) + (1,) * (like.dim() - 2))
 
 
-def _linear(node: Conv2d | Dense, centred: Tensor) -> Tensor:
+def accumulate(
+    node: Conv2d | Dense, operands: Sequence[Tensor], kinds: Sequence[TensorType]
+) -> Tensor:
+    """The exact accumulator, bias included; int64, channels first."""
     import torch
 
+    centred = (operands[0] - kinds[0].zero_point).double()
     weight = _tensor(node.weight, centred).double()
     if isinstance(node, Conv2d):
-        image = torch.nn.functional.pad(centred.double(), _sides(node.padding))
+        image = torch.nn.functional.pad(centred, _sides(node.padding))
         acc = torch.nn.functional.conv2d(
             image,
             weight.permute(0, 3, 1, 2),
@@ -160,14 +165,17 @@ def _linear(node: Conv2d | Dense, centred: Tensor) -> Tensor:
             groups=node.groups,
         )
     else:
-        acc = torch.nn.functional.linear(centred.double(), weight)
-    total: Tensor = acc.to(torch.int64) + _channels(node.bias, acc)
+        acc = torch.nn.functional.linear(centred, weight)
+    return acc.to(torch.int64) + _channels(node.bias, acc)
+
+
+def _finish(node: Conv2d | Dense, acc: Tensor) -> Tensor:
     match node.requantize:
         case Requantize() as table:
-            return _requantize(table, total)
+            return _requantize(table, acc)
         case Thresholds() as table:
-            return _thresholds(table, total)
-    return total
+            return _thresholds(table, acc)
+    return acc
 
 
 def _max_pool(node: MaxPool, value: Tensor, kind: TensorType) -> Tensor:

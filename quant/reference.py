@@ -8,7 +8,7 @@ below 2^53. Requantisation is int64; `ranges.infer` refuses a graph where that c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,11 @@ class Reference:
     Fault models use the split: they change an accumulator between the two.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, found: Mapping[str, ranges.Range] | None = None) -> None:
+        """`found` replaces the proven ranges, for operands that a fault moved out of them."""
         self.graph = graph
         self.shapes = shapes.infer(graph)
-        self.ranges = ranges.infer(graph)
+        self.ranges = found or ranges.infer(graph)
         self.types = ranges.types(graph)
         self._weights = {
             node.name: _matrix(node, self.ranges[node.name])
