@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from ..quant.errors import ClaimError, InputError
 from ..quant.names import printable
-from . import commands
+from . import commands, inject_options
+from .arguments import positive
 from .targets import TARGETS
 
 __all__ = ["COMMANDS", "main", "parser"]
@@ -155,16 +156,16 @@ def _folding(command: argparse.ArgumentParser) -> None:
         "--fold", default="auto", metavar="auto|F.toml", help="lanes of each layer (default: auto)"
     )
     group.add_argument(
-        "--fps", type=_positive, metavar="N", help="as small as N frames a second allow"
+        "--fps", type=positive, metavar="N", help="as small as N frames a second allow"
     )
     group.add_argument(
         "--fit",
-        type=_positive,
+        type=positive,
         metavar="SHARE",
         help="as fast as fits a share of the target's LUTs, flip-flops, DSPs and memory, e.g. 0.8",
     )
     group.add_argument(
-        "--clock", type=_positive, metavar="MHZ", help="that --fps counts with (default: target's)"
+        "--clock", type=positive, metavar="MHZ", help="that --fps counts with (default: target's)"
     )
     group.add_argument(
         "--explain", action="store_true", help="print how each layer is folded and what it needs"
@@ -231,60 +232,7 @@ def _verify(command: argparse.ArgumentParser) -> None:
 
 
 def _inject(command: argparse.ArgumentParser) -> None:
-    command.add_argument("directory", type=Path, metavar="DIR", help=_DIR)
-    command.add_argument(
-        "--engine",
-        choices=("native", "cocotb"),
-        default="native",
-        help="native: compiled C++, fast; cocotb: slow, independent of it",
-    )
-    number = command.add_mutually_exclusive_group()
-    number.add_argument("--faults", type=_count, metavar="N", help="number of upsets")
-    number.add_argument(
-        "--margin",
-        type=_positive,
-        metavar="E",
-        help="as many upsets as +-E of a rate needs (default: 0.01)",
-    )
-    command.add_argument(
-        "--confidence",
-        type=_positive,
-        default=0.95,
-        metavar="C",
-        help="of the intervals (default: 0.95)",
-    )
-    command.add_argument(
-        "--inputs",
-        type=_count,
-        default=32,
-        metavar="K",
-        help="inputs to spread them over (default: 32)",
-    )
-    command.add_argument(
-        "--inputs-file", type=Path, metavar="X.npz", help="inputs `x` (default: DIR/vectors.npz)"
-    )
-    command.add_argument(
-        "--first-input",
-        type=int,
-        default=0,
-        metavar="I",
-        help="number of the first one (default: 0)",
-    )
-    command.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
-    command.add_argument(
-        "--audit",
-        type=int,
-        default=200,
-        metavar="N",
-        help="upsets to repeat in cocotb (default: 200)",
-    )
-    command.add_argument(
-        "--workers",
-        type=_count,
-        default=2,
-        metavar="N",
-        help="processes; they change no result (default: 2)",
-    )
+    inject_options.add(command, _DIR)
 
 
 def _synth(command: argparse.ArgumentParser) -> None:
@@ -306,7 +254,7 @@ def _synth(command: argparse.ArgumentParser) -> None:
         help="of place and route (default: 1,2,3)",
     )
     command.add_argument(
-        "--freq", type=_positive, metavar="MHZ", help="clock rate that --pnr has to reach"
+        "--freq", type=positive, metavar="MHZ", help="clock rate that --pnr has to reach"
     )
 
 
@@ -317,25 +265,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _positive(text: str) -> float:
-    if not text.replace(".", "", 1).isdecimal() or not 0 < float(text) < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
-    return float(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, not {text!r}")
-    return int(text)
-
-
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("the whole loop on real digits: train, build, verify, inject, synthesise", _demo),
     "doctor": ("versions, tools, disk, and a fix for whatever is missing", _doctor),
     "build": ("turn a model into Verilog and its manifest", _build),
     "run": ("run a network on inputs, on any engine", _run),
     "verify": ("compare every layer of the Verilog with the reference, in cocotb", _verify),
-    "inject": ("flip register bits and sort what happens", _inject),
+    "inject": ("strike registers and memories and sort what happens", _inject),
     "synth": ("measured area and clock rate; redundancy traced in the netlist", _synth),
     "estimate": ("area and latency at once, without any tool", _estimate),
 }

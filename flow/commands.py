@@ -125,28 +125,34 @@ def synth(args: Namespace) -> Done:
 
 
 def inject(args: Namespace) -> Done:
-    """A fault campaign."""
-    from ..sim.campaign import run_campaign
-    from . import report_text
+    """A fault campaign, or the replay of one of its experiments."""
+    from . import inject_options, inject_text
 
+    if args.replay is not None:
+        return _replay(args)
+    from ..sim.campaign import run_campaign
+
+    options = inject_options.campaign(args)
     with Progress(not args.json) as progress:
-        result = run_campaign(
-            args.directory,
-            engine=args.engine,
-            faults=args.faults,
-            margin=args.margin,
-            confidence=args.confidence,
-            inputs=args.inputs,
-            first_input=args.first_input,
-            seed=args.seed,
-            audit=args.audit,
-            inputs_file=args.inputs_file,
-            workers=args.workers,
-            progress=progress,
-        )
+        result = run_campaign(args.directory, progress=progress, **options)
+    if args.heatmap is not None:
+        from .heatmap import draw
+
+        draw(args.directory, result, args.heatmap)
     disagreements = result["audit"]["disagreements"]
     failure = f"audit: {disagreements} faults went another way in cocotb" if disagreements else None
-    return Done(result, report_text.inject, failure)
+    return Done(result, inject_text.inject, failure)
+
+
+def _replay(args: Namespace) -> Done:
+    from ..sim.replay import replay
+    from . import inject_options, inject_text
+
+    inject_options.check_replay(args)
+    with Progress(not args.json) as progress:
+        result = replay(args.directory, args.replay, waves=args.waves, progress=progress)
+    failure = None if result["agrees"] else "the replay went another way than the campaign"
+    return Done(result, inject_text.replay, failure)
 
 
 def estimate(args: Namespace) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import TextIO
 
@@ -20,15 +21,29 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.enabled = enabled and self.stream.isatty()
         self._width = 0
+        self._task, self._began, self._before = "", 0.0, 0
 
     def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
-        """Show `what`, with "done of total" where they are known."""
+        """Show `what`, with "done of total", rate and time left where they are known."""
         if not self.enabled:
             return
         text = what
         if done is not None:
             text += f" {done}" if total is None else f" {done} of {total}"
+            text += self._pace(what, done, total)
         self._write(text)
+
+    def _pace(self, what: str, done: int, total: int | None) -> str:
+        """Rate and time left, once a second of the same task has passed."""
+        now = time.monotonic()
+        if what != self._task or done < self._before:
+            self._task, self._began, self._before = what, now, done
+        elapsed, gone = now - self._began, done - self._before
+        if elapsed < 1 or not gone:
+            return ""
+        rate = gone / elapsed
+        text = f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s"
+        return text if total is None else f"{text}, {_time((total - done) / rate)} left"
 
     def __enter__(self) -> Progress:
         return self
@@ -46,3 +61,11 @@ class Progress:
         self.stream.write("\r" + text.ljust(self._width) + ("\r" if not text else ""))
         self.stream.flush()
         self._width = len(text)
+
+
+def _time(seconds: float) -> str:
+    """A length of time in its largest two units."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{int(seconds)} s"

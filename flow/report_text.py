@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-__all__ = ["build", "demo", "doctor", "estimate", "exactness", "inject", "run", "synth", "verify"]
+from .terminal import cell as _cell
+from .terminal import console as _console
+from .terminal import table as _table
+
+__all__ = ["build", "demo", "doctor", "estimate", "exactness", "run", "synth", "verify"]
 
 Result = dict[str, Any]
-_WIDTH = 120  # of files and pipes
-
-
-def _console() -> Console:
-    width = None if sys.stdout.isatty() else _WIDTH
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True, width=width)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    return table
-
-
-def _cell(value: Any) -> str:
-    """A number with thousands separated, a missing one as a dash."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.2f}".rstrip("0").rstrip(".")
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def doctor(result: Result) -> None:
@@ -171,37 +151,6 @@ def build(result: Result) -> None:
     estimate(result["estimate"])
     _rate(console, result)
     _explanation(console, result)
-
-
-def inject(result: Result) -> None:
-    """Outcomes, where the critical ones come from, rates with intervals, the audit."""
-    console = _console()
-    title = f"{_cell(result['experiments'])} upsets of {_cell(result['ff_bits'])} flip-flop bits"
-    table = _table(title, "outcome", "number")
-    for name, number in result["outcomes"].items():
-        table.add_row(name, _cell(number))
-    console.print(table)
-    roles = _table("by role", "role", "bits", "upsets", "sdc_critical")
-    for name, group in result["by_role"].items():
-        critical = group["outcomes"]["sdc_critical"]
-        roles.add_row(name, *map(_cell, (group["ff_bits"], group["experiments"], critical)))
-    console.print(roles)
-    rate = result["sdc_critical"]
-    console.print(
-        f"sdc_critical: {rate['avf']:.3%} of upsets ({rate['low']:.3%} to {rate['high']:.3%} at "
-        f"{rate['confidence']:.0%}), {_cell(round(rate['vulnerable_bit_cycles']))} "
-        "vulnerable bit-cycles"
-    )
-    coverage, audit = result["detection_coverage"], result["audit"]
-    if coverage is not None:
-        console.print(f"detection coverage: {coverage:.2%} of what was not masked")
-    console.print(f"audit in cocotb: {audit['disagreements']} of {audit['sampled']} differ")
-    console.print(
-        f"engine {result['engine']}, {result['rate_per_s']:,.0f} upsets/s; {result['fault_model']}"
-    )
-    for note in result["notes"]:
-        console.print(f"note: {note}")
-    console.print(f"campaign {result['id']}")
 
 
 def demo(result: Result) -> None:

@@ -3,6 +3,8 @@
 Faults are independent draws: Wilson (E. B. Wilson, JASA 22, 1927) or exact (Clopper and Pearson,
 Biometrika 26, 1934). Inputs are clusters: all faults on one input share it, so the interval over
 inputs resamples whole inputs (A. C. Davison and D. V. Hinkley, Bootstrap Methods, 1997, ch. 3.8).
+Strata are combined by the square-and-add method (G. Zou, W. Huang, X. Zhang, Computational
+Statistics & Data Analysis 53, 2009). Sequential looks share out the error (Bonferroni).
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ __all__ = [
     "ENOUGH_EVENTS",
     "ENOUGH_INPUTS",
     "Counts",
+    "Looks",
     "Ratio",
     "clopper_pearson",
     "cluster_interval",
     "ratio",
     "sample_size",
+    "stratified",
     "vulnerable_bit_cycles",
     "wilson",
 ]
@@ -49,12 +53,20 @@ def _check(events: int, trials: int) -> None:
         raise ValueError(f"{events} events in {trials} trials cannot be")
 
 
-def wilson(events: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion."""
+def wilson(
+    events: int, trials: int, confidence: float = 0.95, population: int | None = None
+) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; narrower where the trials were drawn without
+    replacement from a finite `population`, of which nothing is left unknown at the end."""
     _check(events, trials)
-    z, p = _z(confidence), events / trials
-    middle = (p + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2)
+    p, n = events / trials, float(trials)
+    if population is not None:
+        if population <= trials:
+            return p, p
+        n *= (population - 1) / (population - trials)
+    z = _z(confidence)
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
     low = 0.0 if events == 0 else max(0.0, middle - half)
     return low, 1.0 if events == trials else min(1.0, middle + half)
 
@@ -92,6 +104,57 @@ def sample_size(margin: float, confidence: float = 0.95, population: int | None 
     if population is not None:
         needed = population / (1 + (population - 1) / needed)
     return math.ceil(needed)
+
+
+def stratified(
+    events: IntArray, trials: IntArray, sizes: IntArray, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Proportion of a population whose strata have `sizes` [h], and its interval, from `events`
+    [h] in `trials` [h] of each: (value, low, high)."""
+    weights, p = sizes / sizes.sum(), events / trials
+    limits = np.array(
+        [
+            wilson(int(e), int(t), confidence, int(s))
+            for e, t, s in zip(events, trials, sizes, strict=True)
+        ]
+    )
+    down, up = (np.sqrt(((weights * (limits[:, i] - p)) ** 2).sum()) for i in (0, 1))
+    value = float((weights * p).sum())
+    return value, float(max(0.0, value - down)), float(min(1.0, value + up))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """A sample that grows until the interval of its rate is narrow enough.
+
+    The rate is looked at when 1/2^9, 1/2^8, .. 1 of the largest sample are there. Each look uses
+    an exact interval with a tenth of the error, so that all of them together hold with
+    `confidence`, whichever is the last. At the latest the largest sample has half-width `margin`.
+    """
+
+    margin: float
+    confidence: float = 0.95
+    number: int = 10
+
+    @property
+    def each(self) -> float:
+        """Confidence of the interval at one look."""
+        return 1 - (1 - self.confidence) / self.number
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sample sizes at which the rate is looked at."""
+        largest = sample_size(self.margin, self.each) + math.ceil(1 / self.margin)
+        return [max(1, largest >> (self.number - 1 - i)) for i in range(self.number)]
+
+    def interval(self, events: int, trials: int) -> tuple[float, float]:
+        """The interval at a look, which holds at all of them."""
+        return clopper_pearson(events, trials, self.each)
+
+    def enough(self, events: int, trials: int) -> bool:
+        """May the sample end here?"""
+        low, high = self.interval(events, trials)
+        return (high - low) / 2 <= self.margin
 
 
 def vulnerable_bit_cycles(avf: float, ff_bits: int, initiation_interval: float) -> float:

@@ -1,18 +1,26 @@
-"""Campaigns kept in DIR/campaigns/<id>/: experiments.npz, one row an experiment, and report.json.
+"""Campaigns kept in DIR/campaigns/<id>/campaign.sqlite: what was asked, and each experiment.
 
-The id is made from design, inputs, engine, seed and number of faults, so that the same campaign
-finds its folder again. A folder appears whole, by a rename.
+Experiments come in batches, one row and one transaction a batch, so that a campaign that is killed
+at any moment holds whole batches only, and goes on after the last. The id is made of all that the
+results depend on: design, inputs, arguments, seed, versions of the tools.
+
+Table `campaign` (key, value): JSON texts; `header` what was asked, `report` once it is finished.
+Table `site` (number, name, kind, role, layer, lane, bits). Table `batch` (first, experiments,
+seconds, and one column a field of `Batch`): little-endian arrays of `_COLUMNS`, zlib-compressed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
-from dataclasses import dataclass
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,26 +29,64 @@ from ..quant.errors import InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
 from . import toolchain
-from .manifest import Words
-from .outcomes import Outcome
+from .targets import Site
 
-__all__ = ["Table", "load", "save", "versions"]
+__all__ = ["Batch", "Shelf", "Table", "campaign_id", "folder", "load", "versions"]
 
 Json = dict[str, Any]
+#: Column of a batch -> type of its numbers.
+_COLUMNS = {
+    "events": "<u4",
+    "site": "<u4",
+    "bit": "<u4",
+    "mode": "u1",
+    "start": "<u4",
+    "stop": "<u4",
+    "input": "<u4",
+    "outcome": "u1",
+    "inferences": "<i4",
+    "disorder": "u1",
+}
+_SITE = "number integer primary key, name text, kind text, role text, layer text, lane integer"
+_BATCH = "first integer primary key, experiments integer not null, seconds real not null"
+_TABLES = (
+    "create table campaign (key text primary key, value text not null)",
+    f"create table site ({_SITE}, bits integer)",
+    f"create table batch ({', '.join([_BATCH, *(f'{name} blob not null' for name in _COLUMNS)])})",
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n experiments with e events in all. `events` [n] events of each; of each event [e] the number
+    of its `site`, the `bit` there, `mode`, `start` and `stop` as in `Faults`. Of each experiment
+    [n] the `input` in whose inference it starts, its `outcome`, the `inferences` until the state
+    was golden (-1: not in the watch) and its `disorder` (recovery.py)."""
+
+    events: IntArray
+    site: IntArray
+    bit: IntArray
+    mode: IntArray
+    start: IntArray
+    stop: IntArray
+    input: IntArray
+    outcome: IntArray
+    inferences: IntArray
+    disorder: IntArray
 
 
 @dataclass(frozen=True)
 class Table:
-    """The experiments, all arrays [n]: `register` index into `names` and `bit` of that register,
-    `cycle` counted from the start of the window, `input` index into the file of frames, `outcome`
-    a number of `Outcome`."""
+    """The experiments of a campaign, all arrays [n]; site, bit and cycle are those of the first
+    event, the rest is as in `Batch`."""
 
-    names: tuple[str, ...]
-    register: IntArray
+    site: IntArray
     bit: IntArray
     cycle: IntArray
     input: IntArray
-    outcome: Words
+    outcome: IntArray
+    inferences: IntArray
+    disorder: IntArray
 
 
 def versions() -> dict[str, str]:
@@ -53,61 +99,210 @@ def versions() -> dict[str, str]:
     }
 
 
-def save(directory: Path, report: Json, table: Table) -> Json:
-    """Write the campaign; returns the report with its `id`."""
-    keys = ("design", "inputs_digest", "engine", "seed", "experiments", "tools")
-    text = json.dumps([report[key] for key in keys], sort_keys=True)
-    report = report | {"id": f"{report['engine']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"}
+def campaign_id(header: Json) -> str:
+    """The id of the campaign that `header` asks for; it begins with the engine's name."""
+    text = json.dumps(header, sort_keys=True).encode()
+    return f"{header['arguments']['engine']}-{hashlib.sha256(text).hexdigest()[:12]}"
+
+
+def folder(directory: Path, name: str) -> Path:
+    """DIR/campaigns/<name>; InputError unless there is such a campaign."""
     shelf = directory / "campaigns"
-    try:
-        shelf.mkdir(exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".new-", dir=shelf))
+    path = shelf / name
+    inside = path.resolve().parent == shelf.resolve()
+    if not inside or not (path / "campaign.sqlite").is_file():
+        there = sorted(p.parent.name for p in shelf.glob("*/campaign.sqlite"))
+        known = f"; there are {', '.join(map(printable, there))}" if there else ""
+        raise InputError(f"{directory}: no campaign {printable(name)}{known}")
+    return path
+
+
+class Shelf:
+    """The file of one campaign, open for one process; leaving the context closes it.
+
+    Everything raises InputError, in one line, for a file that cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        mode = "ro" if read_only else "rwc"
         try:
-            _write(work, report, table)
-            _replace(work, shelf / report["id"])
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{shelf}: {error.strerror}; cannot write the campaign") from None
-    return report
+            path.parent.mkdir(parents=True, exist_ok=True)
+            address = f"{path.resolve().as_uri()}?mode={mode}"
+            self._file = sqlite3.connect(address, timeout=0.2, isolation_level=None, uri=True)
+        except (OSError, sqlite3.Error) as error:
+            raise self._error(error) from None
+        try:
+            self._set_up(read_only)
+        except sqlite3.Error as error:
+            self._file.close()
+            raise self._error(error) from None
+
+    def _set_up(self, read_only: bool) -> None:
+        """A writer is alone with the file; each batch is on the disk when `append` returns."""
+        if read_only:
+            self._file.execute("select count(*) from sqlite_master")
+            return
+        for pragma in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = full"):
+            self._file.execute(f"pragma {pragma}")
+        self._file.execute("begin exclusive")
+        self._file.execute("commit")
+
+    def create(self, header: Json, sites: Sequence[Site]) -> None:
+        """Begin the campaign anew: no experiments, no report."""
+        rows = [
+            (n, s.name, s.kind, s.role, s.layer, s.lane, len(s.targets))
+            for n, s in enumerate(sites)
+        ]
+        with self._transaction() as file:
+            for name in ("campaign", "site", "batch"):
+                file.execute(f"drop table if exists {name}")
+            for statement in _TABLES:
+                file.execute(statement)
+            file.execute("insert into campaign values ('header', ?)", (json.dumps(header),))
+            file.executemany("insert into site values (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    @property
+    def begun(self) -> bool:
+        """Has `create` been called?"""
+        return bool(self._rows("select name from sqlite_master where name = 'campaign'"))
+
+    @property
+    def header(self) -> Json:
+        """What was asked."""
+        return self._value("header") or {}
+
+    @property
+    def report(self) -> Json | None:
+        """The report, once the campaign is finished."""
+        return self._value("report")
+
+    @property
+    def experiments(self) -> int:
+        """Number of experiments that are kept."""
+        return int(self._rows("select coalesce(sum(experiments), 0) from batch")[0][0])
+
+    @property
+    def seconds(self) -> float:
+        """Time that the engine took for them."""
+        return float(self._rows("select coalesce(sum(seconds), 0) from batch")[0][0])
+
+    def append(self, batch: Batch, seconds: float) -> None:
+        """Keep the next experiments, all or none. InputError if they cannot be written."""
+        columns = [
+            zlib.compress(np.ascontiguousarray(getattr(batch, name), kind).tobytes(), 1)
+            for name, kind in _COLUMNS.items()
+        ]
+        marks = ", ".join("?" * (3 + len(columns)))
+        kept = self.experiments
+        with self._transaction() as file:
+            row = (kept, len(batch.events), seconds, *columns)
+            file.execute(f"insert into batch values ({marks})", row)
+
+    def finish(self, report: Json) -> None:
+        """Keep the report; the campaign is finished, and its file complete in itself."""
+        with self._transaction() as file:
+            file.execute("insert into campaign values ('report', ?)", (json.dumps(report),))
+        try:
+            self._file.execute("pragma journal_mode = delete")
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def table(self) -> Table:
+        """All experiments that are kept."""
+        names = [field.name for field in fields(Batch)]
+        parts: dict[str, list[IntArray]] = {field.name: [] for field in fields(Table)}
+        for row in self._rows(f"select {', '.join(names)} from batch order by first"):
+            batch = _unpacked(names, row)
+            first = np.cumsum(batch["events"], dtype=np.int64) - batch["events"]
+            batch |= {"cycle": np.minimum.reduceat(batch["start"], first)}
+            batch |= {key: batch[key][first] for key in ("site", "bit")}
+            for key, columns in parts.items():
+                columns.append(batch[key])
+        if not parts["outcome"]:
+            raise InputError(f"{self.path}: no experiment is kept yet; run the campaign")
+        return Table(**{key: np.concatenate(columns) for key, columns in parts.items()})
+
+    def experiment(self, number: int) -> Batch:
+        """One experiment; InputError if it is not there."""
+        names = [field.name for field in fields(Batch)]
+        rows = self._rows(
+            f"select first, experiments, {', '.join(names)} from batch where first <= ? "
+            "order by first desc limit 1",
+            number,
+        )
+        if number < 0 or not rows or number >= rows[0][0] + rows[0][1]:
+            there = self.experiments
+            raise InputError(f"{self.path.parent.name}: no experiment {number}; it has {there}")
+        batch, at = _unpacked(names, rows[0][2:]), number - rows[0][0]
+        stop = np.cumsum(batch["events"], dtype=np.int64)
+        events = slice(int(stop[at] - batch["events"][at]), int(stop[at]))
+        of_event = ("site", "bit", "mode", "start", "stop")
+        return Batch(**{n: batch[n][events if n in of_event else slice(at, at + 1)] for n in names})
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _value(self, key: str) -> Json | None:
+        rows = self._rows("select value from campaign where key = ?", key)
+        return json.loads(rows[0][0]) if rows else None
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        try:
+            return self._file.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of a `with` block, or nothing."""
+        try:
+            self._file.execute("begin immediate")
+            try:
+                yield self._file
+                self._file.execute("commit")
+            except BaseException:
+                if self._file.in_transaction:
+                    self._file.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> InputError:
+        code = getattr(error, "sqlite_errorcode", None)
+        fix = "cannot write the campaign"
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            fix = "another process runs this campaign; wait for it"
+        elif code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            fix = f"delete {printable(str(self.path.parent))} and run the campaign again"
+        elif code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            fix = "what was kept stays; free some space and give the same command again"
+        return InputError(f"{self.path}: {printable(str(error))}; {fix}")
 
 
-def _write(folder: Path, report: Json, table: Table) -> None:
-    np.savez_compressed(
-        folder / "experiments.npz",
-        register=table.register.astype(np.uint32),
-        bit=table.bit.astype(np.uint32),
-        cycle=table.cycle.astype(np.uint32),
-        input=table.input.astype(np.uint32),
-        outcome=table.outcome,
-        names=np.array(table.names),
-        outcomes=np.array([outcome.label for outcome in Outcome]),
-    )
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    folder.chmod(0o755)
-
-
-def _replace(work: Path, folder: Path) -> None:
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
-        folder.rename(old / folder.name)
-        work.rename(folder)
-        shutil.rmtree(old)
-    else:
-        work.rename(folder)
+def _unpacked(names: list[str], blobs: Iterable[bytes]) -> dict[str, IntArray]:
+    try:
+        return {
+            name: np.frombuffer(zlib.decompress(blob), _COLUMNS[name])
+            for name, blob in zip(names, blobs, strict=True)
+        }
+    except (zlib.error, ValueError):
+        raise InputError("campaign.sqlite: a batch is damaged; delete the campaign") from None
 
 
 def load(directory: Path, name: str) -> tuple[Json, Table]:
-    """The report and the experiments of campaign `name`; InputError if it is not there."""
-    folder = directory / "campaigns" / name
-    try:
-        if not folder.resolve().is_relative_to((directory / "campaigns").resolve()):
-            raise FileNotFoundError
-        report: Json = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        with np.load(folder / "experiments.npz", allow_pickle=False) as data:
-            columns = {k: data[k].astype(np.int64) for k in ("register", "bit", "cycle", "input")}
-            names = tuple(str(name) for name in data["names"])
-            return report, Table(names, **columns, outcome=data["outcome"])
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{directory}: no campaign {printable(name)}") from None
+    """Report and experiments of the finished campaign `name`; InputError if there is none."""
+    path = folder(directory, name) / "campaign.sqlite"
+    with Shelf(path, read_only=True) as shelf:
+        report = shelf.report
+        if report is None:
+            raise InputError(f"{directory}: campaign {printable(name)} is not finished; resume it")
+        return report, shelf.table()

@@ -16,15 +16,15 @@ import numpy as np
 from ..quant.errors import InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
-from . import outcomes
+from . import outcomes, recovery
 from .engines import native
 from .faults import Faults, Space
-from .manifest import Words
+from .manifest import Manifest, Words
 from .outcomes import Observed
 from .sites import Register
 from .steady import Prepared
 
-__all__ = ["StreamTestbed", "Testbed", "Verdicts"]
+__all__ = ["StreamTestbed", "Testbed", "Verdicts", "check_fresh"]
 
 Json = dict[str, Any]
 More = Callable[[int], None] | None
@@ -33,10 +33,12 @@ More = Callable[[int], None] | None
 @dataclass(frozen=True)
 class Verdicts:
     """What became of n experiments: `outcome` [n] of `Outcome`; `inferences` [n] results that were
-    delivered from the upset until the state was golden again, -1 where it was not in the watch."""
+    delivered from the upset until the state was golden again, -1 where it was not in the watch;
+    `disorder` [n] of `Disorder`, None from a testbed whose results have no order."""
 
     outcome: Words
     inferences: IntArray
+    disorder: Words | None = None
 
 
 class Testbed(Protocol):
@@ -84,6 +86,16 @@ class Testbed(Protocol):
         numbers of experiments that are done. Raises ClaimError where the engine proves wrong."""
 
 
+def check_fresh(found: Manifest) -> None:
+    """InputError if the Verilog is not that of its manifest."""
+    there = hashlib.sha256(found.verilog.read_bytes()).hexdigest()
+    if there != found.design:
+        raise InputError(
+            f"{found.verilog} has hash {there[:12]}, {found.directory / 'manifest.json'} is of "
+            f"{printable(found.design[:12])}; build the directory again"
+        )
+
+
 class StreamTestbed:
     """A build directory's design with frames back to back, in the steady state."""
 
@@ -102,6 +114,13 @@ class StreamTestbed:
             "inputs_digest": hashlib.sha256(play.words.tobytes()).hexdigest(),
         }
 
+    @classmethod
+    def check_engine(cls, engine: str) -> None:
+        """InputError for an engine that there is not."""
+        if engine not in cls.engines:
+            names = ", ".join(cls.engines)
+            raise InputError(f"engine must be one of {names}, not {printable(engine)}")
+
     def input_of(self, cycle: IntArray) -> IntArray:
         """Number [n] of the input whose frame is the next to be delivered in each cycle [n]."""
         frame = np.searchsorted(self.prepared.golden.done, cycle)
@@ -112,23 +131,22 @@ class StreamTestbed:
     ) -> Verdicts:
         """As `Testbed.run`; InputError for an engine that there is not."""
         observed = self._observe(engine, faults, workers, progress)
-        output = self.prepared.model.manifest.output
-        outcome = outcomes.classify(observed, self.prepared.golden.words, output)
-        return Verdicts(outcome, self._inferences(faults, observed))
+        golden, output = self.prepared.golden.words, self.prepared.model.manifest.output
+        outcome = outcomes.classify(observed, golden, output)
+        last = self.prepared.watched(faults)[1] - 1
+        disorder = recovery.disorder(observed, golden, last)
+        return Verdicts(outcome, self._inferences(faults, observed), disorder)
 
     def _observe(
         self, engine: str, faults: Faults, workers: int | None, progress: More
     ) -> Observed:
-        match engine:
-            case "native":
-                inject = native.inject
-            case "cocotb":
-                from .engines import cocotb  # needs cocotb installed
+        self.check_engine(engine)
+        if engine == "native":
+            inject = native.inject
+        else:
+            from .engines import cocotb  # needs cocotb installed
 
-                inject = cocotb.inject
-            case _:
-                names = ", ".join(self.engines)
-                raise InputError(f"engine must be one of {names}, not {printable(engine)}")
+            inject = cocotb.inject
         return inject(self.prepared, faults, workers=workers, progress=progress)
 
     def _inferences(self, faults: Faults, observed: Observed) -> IntArray:

@@ -1,5 +1,6 @@
 """A build directory made by hand, so that these tests need neither hw nor a build."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -91,6 +92,10 @@ def frames(count: int) -> np.ndarray[Any, Any]:
     return x
 
 
+def _hash(directory: Path) -> str:
+    return hashlib.sha256((directory / "top.v").read_bytes()).hexdigest()
+
+
 @pytest.fixture
 def small_dir(tmp_path: Path) -> Path:
     """A build directory of two dense layers, 40 test frames."""
@@ -98,7 +103,8 @@ def small_dir(tmp_path: Path) -> Path:
     directory.mkdir()
     shutil.copy(SOURCE, directory / "top.v")
     serialize.save(graph(), directory / "graph.json")
-    (directory / "manifest.json").write_text(json.dumps(document(), indent=1))
+    made = document() | {"design": _hash(directory)}
+    (directory / "manifest.json").write_text(json.dumps(made, indent=1))
     np.savez(directory / "vectors.npz", x=frames(40))
     return directory
 
@@ -112,6 +118,7 @@ def stateful_dir(tmp_path: Path) -> Path:
     # The engines enumerate the Verilog; of this list they use the number of bits.
     rows = [{"name": "window", "width": 130, "role": "window", "layer": "sum"}]
     made = document() | {
+        "design": _hash(directory),
         "input": _stream("i", 1, 8, 4, 4) | {"err": None, "signed": False},
         "output": _stream("o", 1, 16, 2, 2) | {"signed": False},
         "taps": [],

