@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..quant.errors import InputError
 from ..quant.names import printable
-from . import cache, netlist, sites, verilate
+from . import cache, netlist, sites, state_cells, verilate
 from .faults import Space
 from .manifest import Manifest
 
@@ -75,7 +75,7 @@ def container_bytes(width: int) -> int:
 def read_design(verilog: Path, top: str) -> Design:
     """Registers and cut netlist of a Verilog file; InputError naming what is not supported."""
     parts = (verilog.read_bytes(), verilog.suffix, top, importlib.metadata.version("pyosys"))
-    code = [Path(module.__file__ or "").read_bytes() for module in (netlist, sites)]
+    code = [Path(module.__file__ or "").read_bytes() for module in (netlist, sites, state_cells)]
 
     def make(folder: Path) -> None:
         registers = sites.enumerate(verilog, top)

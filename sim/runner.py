@@ -21,7 +21,18 @@ from ..quant.errors import ClaimError, InputError
 from . import probe, verilate
 from .manifest import Manifest, Register
 
-__all__ = ["Bench", "Result", "build", "program", "python_path", "recipe", "start"]
+__all__ = [
+    "Bench",
+    "Result",
+    "build",
+    "cocotb_recipe",
+    "environment",
+    "program",
+    "python_path",
+    "recipe",
+    "start",
+    "verdicts",
+]
 
 TIMEOUT_S = 3600
 POLL_S = 1.0
@@ -54,7 +65,7 @@ def recipe(manifest: Manifest, registers: Iterable[Register] = ()) -> verilate.R
         "design.v": manifest.verilog.read_text(encoding="utf-8"),
         "probe.sv": probe.wrapper(manifest),
     }
-    return _recipe(sources)
+    return cocotb_recipe(sources, probe.TOP)
 
 
 def build(manifest: Manifest, registers: Iterable[Register] = ()) -> Path:
@@ -67,14 +78,23 @@ def program(sources: Mapping[str, str]) -> Path:
 
     Raises InputError if cocotb is not installed or the Verilog does not compile.
     """
-    return verilate.executable(_recipe(sources))
+    return verilate.executable(cocotb_recipe(sources, probe.TOP))
 
 
-def _recipe(sources: Mapping[str, str]) -> verilate.Recipe:
+def cocotb_recipe(
+    sources: Mapping[str, str],
+    top: str,
+    *,
+    main: Callable[[str], str] = str,
+    verilator_flags: tuple[str, ...] = (),
+    link: tuple[str, ...] = (),
+) -> verilate.Recipe:
+    """The cocotb model of Verilog and .vlt texts with module `top` as its root; `main` may change
+    the text of cocotb's main program. InputError if cocotb is not installed."""
     share, libraries, _ = _cocotb()
-    main = (share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8")
-    link = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator")
-    return verilate.Recipe(sources, probe.TOP, main, ("--vpi",), link)
+    text = main((share / "lib" / "verilator" / "verilator.cpp").read_text(encoding="utf-8"))
+    flags = (f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator", *link)
+    return verilate.Recipe(sources, top, text, ("--vpi", *verilator_flags), flags)
 
 
 def _cocotb() -> tuple[Path, Path, str]:
@@ -125,8 +145,8 @@ class Bench:
                 progress(f"waiting for {unfinished}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(min(left, POLL_S))
-        verdicts = _verdicts(self._work / "results.xml")
-        return [self._result(name, verdicts.get(name)) for name in self._names]
+        found = verdicts(self._work / "results.xml")
+        return [self._result(name, found.get(name)) for name in self._names]
 
     def _unfinished(self) -> list[str]:
         return [name for name in self._names if not (self._work / f"{name}.json").is_file()]
@@ -142,8 +162,8 @@ class Bench:
         return Result(name, not verdict, detail, verdict)
 
 
-def _verdicts(path: Path) -> dict[str, str]:
-    """Name -> "" if passed, else why not, of each test in cocotb's JUnit file."""
+def verdicts(path: Path) -> dict[str, str]:
+    """Name -> "" if passed, else why not ("skipped"), of each test in cocotb's JUnit file."""
     try:
         root = ET.parse(path).getroot()
     except (OSError, ET.ParseError):
@@ -154,6 +174,28 @@ def _verdicts(path: Path) -> dict[str, str]:
         why = (bad[0].get("message") or bad[0].tag) if bad else ""
         found[case.get("name") or ""] = why
     return found
+
+
+def environment(modules: str, top: str, work: Path) -> dict[str, str]:
+    """The environment in which the tests of `modules` (comma-separated) run on module `top`;
+    cocotb's options of the caller are not passed on."""
+    _, _, users = _cocotb()
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COCOTB_", "GPI_", "PYGPI_"))
+    }
+    return kept | {
+        "PYTHONPATH": python_path(),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": users,
+        "COCOTB_TOPLEVEL": top,
+        "COCOTB_TEST_MODULES": modules,
+        "COCOTB_RESULTS_FILE": str(work / "results.xml"),
+        "COCOTB_RANDOM_SEED": "1",
+        "COCOTB_LOG_LEVEL": "INFO",
+        "TOPLEVEL_LANG": "verilog",
+    }
 
 
 def start(
@@ -171,34 +213,20 @@ def start(
     `work`/<name>.json; the simulator's output goes to `work`/log.txt. What has no initial value
     starts with random bits, or with zeros if not `random_state`.
     """
-    _, _, users = _cocotb()
     work.mkdir(parents=True, exist_ok=True)
     (work / "options.json").write_text(json.dumps(options))
-    pattern = "|".join(rf"\.{name}$" for name in names)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": python_path(),
-        "PYGPI_PYTHON_BIN": sys.executable,
-        "GPI_USERS": users,
-        "COCOTB_TOPLEVEL": probe.TOP,
-        "COCOTB_TEST_MODULES": module,
-        "COCOTB_TEST_FILTER": pattern,
-        "COCOTB_RESULTS_FILE": str(work / "results.xml"),
+    variables = environment(module, probe.TOP, work) | {
+        "COCOTB_TEST_FILTER": "|".join(rf"\.{name}$" for name in names),
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
-        "COCOTB_RANDOM_SEED": "1",
-        "COCOTB_LOG_LEVEL": "INFO",
-        "TOPLEVEL_LANG": "verilog",
         "TERCET_BENCH": str(work),
     }
-    for name in ("COCOTB_TESTCASE", "COCOTB_PLUSARGS", "GPI_EXTRA"):
-        environment.pop(name, None)
     reset = "2" if random_state else "0"
     command = [str(model), f"+verilator+rand+reset+{reset}", "+verilator+seed+1"]
     with (work / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=work,
-            env=environment,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,9 @@ cycle t strikes after edge t - 1.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from ..quant.ir import IntArray
 from .manifest import Words
 
 __all__ = ["Port", "Replayed", "Trace", "Verdict", "container_bytes"]
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def container_bytes(width: int) -> int:
@@ -57,24 +61,28 @@ class Trace:
         """Number of rising edges."""
         return len(self.stimulus)
 
-    def column(self, name: str) -> IntArray:
-        """Values [cycles] of a port of up to 62 bits."""
+    def column(self, name: str) -> Words:
+        """The bytes [cycles, port.bytes] of a port, least significant first."""
         for ports, rows in ((self.inputs, self.stimulus), (self.outputs, self.response)):
             first = 0
             for port in ports:
                 if port.name == name:
-                    wide = np.zeros((len(rows), 8), np.uint8)
-                    wide[:, : port.bytes] = rows[:, first : first + port.bytes]
-                    return np.asarray(wide.view("<i8")[:, 0], np.int64)
+                    return rows[:, first : first + port.bytes]
                 first += port.bytes
         raise KeyError(name)
 
+    def bit(self, name: str, bit: int) -> Flags:
+        """One bit [cycles] of a port."""
+        return (self.column(name)[:, bit >> 3] >> (bit & 7) & 1) != 0
 
-class Verdict:
+
+class Verdict(enum.IntEnum):
     """How a replayed experiment ended: state golden again and no output ever differed; no output
     differed but the state did at the end of the trace; an output differed."""
 
-    GOLDEN, LATENT, VISIBLE = range(3)
+    GOLDEN = 0
+    LATENT = 1
+    VISIBLE = 2
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Fault campaigns on designs that are not ours: any synthesisable Verilog with any cocotb bench."""
