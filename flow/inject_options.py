@@ -12,6 +12,11 @@ from .arguments import count, positive, share, small, whole
 __all__ = ["add", "campaign", "check_replay"]
 
 ENGINES = ("native", "cocotb")
+_SAME = (
+    *("engine", "faults", "margin", "until", "exhaustive", "confidence", "strata", "seed"),
+    *("audit", "inputs", "first_input", "inputs_file", "workers", "resume"),
+)
+"""Options that have the same name in `run_campaign`."""
 
 
 def add(command: argparse.ArgumentParser, directory: str) -> None:
@@ -171,9 +176,7 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
     stalls = None
     if args.offer < 1 or args.ready < 1:
         stalls = Stalls(args.offer, args.ready, args.seed)
-    same = ("engine", "faults", "margin", "until", "exhaustive", "confidence", "strata", "seed")
-    same += ("audit", "inputs", "first_input", "inputs_file", "workers", "resume")
-    return {name: getattr(args, name) for name in same} | {"model": model, "stalls": stalls}
+    return {name: getattr(args, name) for name in _SAME} | {"model": model, "stalls": stalls}
 
 
 def check_replay(args: argparse.Namespace) -> None:

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from ..quant.errors import InputError
+from ..quant.errors import ClaimError, InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
-from . import audit, manifest, sampling, statistics, store, summary
+from . import audit, sampling, statistics, store, summary
 from .faults import Faults
 from .outcomes import Outcome
 from .sampling import Complete, FaultModel, Listed, Population
-from .steady import Stalls, prepare
+from .steady import Stalls
 from .store import Batch, Shelf
 from .targets import Targets
-from .testbed import StreamTestbed, Testbed, Verdicts, check_fresh
+from .testbed import StreamTestbed, Testbed, Verdicts
 
 __all__ = ["Options", "compare", "run_campaign", "run_on"]
 
@@ -132,14 +132,16 @@ def run_campaign(
     Raises what `run_on` raises, and InputError for a bad directory.
     """
     chosen = Options(**options)
-    if inputs < 1:
-        raise InputError("inputs must be at least 1")
     StreamTestbed.check_engine(chosen.engine)
-    tell = progress or _silent
-    check_fresh(manifest.load(Path(directory)))
-    tell("compiling the fault engine")
-    prepared = prepare(Path(directory), inputs_file, inputs, first_input, stalls)
-    testbed = StreamTestbed(prepared)
+    if progress is not None:
+        progress("compiling the fault engine")
+    testbed = StreamTestbed.open(
+        Path(directory),
+        inputs=inputs,
+        first_input=first_input,
+        inputs_file=inputs_file,
+        stalls=stalls,
+    )
     return run_on(
         testbed, Path(directory), chosen, workers=workers, resume=resume, progress=progress
     )
@@ -195,9 +197,7 @@ def _silent(*_: object) -> None:
 
 def _header(testbed: Testbed, options: Options) -> Json:
     """All that the results depend on."""
-    arguments = options.to_json()
-    arguments |= {"inputs": [int(number) for number in testbed.inputs]}
-    header = testbed.origin | {"arguments": arguments, "tools": store.versions()}
+    header = testbed.origin | {"arguments": options.to_json(), "tools": store.versions()}
     return dict(json.loads(json.dumps(header)))
 
 
@@ -258,7 +258,11 @@ def _run(
         faults = plan.take(np.arange(done, stop))
         more = _counter(tell, done, total)
         began = time.perf_counter()
-        seen = testbed.run(options.engine, faults, workers=workers, progress=more)
+        try:
+            seen = testbed.run(options.engine, faults, workers=workers, progress=more)
+        except ClaimError as error:
+            kept = f"{done} of {total} experiments are kept, the same command goes on"
+            raise ClaimError(f"{error}; {kept}") from None
         seconds = max(time.perf_counter() - began, 1e-6)
         shelf.append(_batch(testbed, targets, faults, seen), seconds)
         size = min(LARGEST_BATCH, max(FIRST_BATCH, int(BATCH_S * (stop - done) / seconds)))

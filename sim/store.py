@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from ..quant.errors import InputError
-from ..quant.ir import IntArray
 from ..quant.names import printable
 from . import toolchain
 from .targets import Site
@@ -34,6 +33,7 @@ from .targets import Site
 __all__ = ["Batch", "Shelf", "Table", "campaign_id", "folder", "load", "versions"]
 
 Json = dict[str, Any]
+Column = np.ndarray[Any, np.dtype[Any]]
 #: Column of a batch -> type of its numbers.
 _COLUMNS = {
     "events": "<u4",
@@ -63,16 +63,16 @@ class Batch:
     [n] the `input` in whose inference it starts, its `outcome`, the `inferences` until the state
     was golden (-1: not in the watch) and its `disorder` (recovery.py)."""
 
-    events: IntArray
-    site: IntArray
-    bit: IntArray
-    mode: IntArray
-    start: IntArray
-    stop: IntArray
-    input: IntArray
-    outcome: IntArray
-    inferences: IntArray
-    disorder: IntArray
+    events: Column
+    site: Column
+    bit: Column
+    mode: Column
+    start: Column
+    stop: Column
+    input: Column
+    outcome: Column
+    inferences: Column
+    disorder: Column
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Table:
     """The experiments of a campaign, all arrays [n]; site, bit and cycle are those of the first
     event, the rest is as in `Batch`."""
 
-    site: IntArray
-    bit: IntArray
-    cycle: IntArray
-    input: IntArray
-    outcome: IntArray
-    inferences: IntArray
-    disorder: IntArray
+    site: Column
+    bit: Column
+    cycle: Column
+    input: Column
+    outcome: Column
+    inferences: Column
+    disorder: Column
 
 
 def versions() -> dict[str, str]:
@@ -211,7 +211,7 @@ class Shelf:
     def table(self) -> Table:
         """All experiments that are kept."""
         names = [field.name for field in fields(Batch)]
-        parts: dict[str, list[IntArray]] = {field.name: [] for field in fields(Table)}
+        parts: dict[str, list[Column]] = {field.name: [] for field in fields(Table)}
         for row in self._rows(f"select {', '.join(names)} from batch order by first"):
             batch = _unpacked(names, row)
             first = np.cumsum(batch["events"], dtype=np.int64) - batch["events"]
@@ -288,7 +288,7 @@ class Shelf:
         return InputError(f"{self.path}: {printable(str(error))}; {fix}")
 
 
-def _unpacked(names: list[str], blobs: Iterable[bytes]) -> dict[str, IntArray]:
+def _unpacked(names: list[str], blobs: Iterable[bytes]) -> dict[str, Column]:
     try:
         return {
             name: np.frombuffer(zlib.decompress(blob), _COLUMNS[name])

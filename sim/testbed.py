@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,15 +17,15 @@ import numpy as np
 from ..quant.errors import InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
-from . import outcomes, recovery
+from . import manifest, outcomes, recovery
 from .engines import native
 from .faults import Faults, Space
 from .manifest import Manifest, Words
 from .outcomes import Observed
 from .sites import Register
-from .steady import Prepared
+from .steady import Prepared, Stalls, prepare
 
-__all__ = ["StreamTestbed", "Testbed", "Verdicts", "check_fresh"]
+__all__ = ["StreamTestbed", "Testbed", "Verdicts"]
 
 Json = dict[str, Any]
 More = Callable[[int], None] | None
@@ -74,7 +75,8 @@ class Testbed(Protocol):
 
     @property
     def origin(self) -> Json:
-        """What the results depend on: {design, inputs_digest}, SHA-256 each."""
+        """What the results depend on: {design, manifest, inputs_digest}, SHA-256 each, and
+        `testbed`, all that `replay` needs to open it again (its `kind` is "stream")."""
 
     def input_of(self, cycle: IntArray) -> IntArray:
         """Number [n] of the input whose result is the next to be delivered in each cycle [n]."""
@@ -86,9 +88,13 @@ class Testbed(Protocol):
         numbers of experiments that are done. Raises ClaimError where the engine proves wrong."""
 
 
-def check_fresh(found: Manifest) -> None:
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_fresh(found: Manifest) -> None:
     """InputError if the Verilog is not that of its manifest."""
-    there = hashlib.sha256(found.verilog.read_bytes()).hexdigest()
+    there = _digest(found.verilog.read_bytes())
     if there != found.design:
         raise InputError(
             f"{found.verilog} has hash {there[:12]}, {found.directory / 'manifest.json'} is of "
@@ -97,12 +103,12 @@ def check_fresh(found: Manifest) -> None:
 
 
 class StreamTestbed:
-    """A build directory's design with frames back to back, in the steady state."""
+    """A build directory's design with frames one after the other, in the steady state."""
 
     engines = ("native", "cocotb")
 
-    def __init__(self, prepared: Prepared) -> None:
-        design, play = prepared.model.design, prepared.stimulus
+    def __init__(self, prepared: Prepared, recipe: Json) -> None:
+        design, play, found = prepared.model.design, prepared.stimulus, prepared.model.manifest
         self.prepared = prepared
         self.registers, self.numbers = design.registers, design.bit_numbers
         self.space = design.space
@@ -110,9 +116,47 @@ class StreamTestbed:
         self.interval = prepared.initiation_interval
         self.inputs = play.inputs
         self.origin: Json = {
-            "design": hashlib.sha256(prepared.model.manifest.verilog.read_bytes()).hexdigest(),
-            "inputs_digest": hashlib.sha256(play.words.tobytes()).hexdigest(),
+            "design": found.design,
+            "manifest": _digest((found.directory / "manifest.json").read_bytes()),
+            "inputs_digest": _digest(play.words.tobytes()),
+            "testbed": {"kind": "stream"} | recipe,
         }
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        inputs: int = 32,
+        first_input: int = 0,
+        inputs_file: Path | None = None,
+        stalls: Stalls | None = None,
+    ) -> StreamTestbed:
+        """The testbed of a build directory with `inputs` frames of `inputs_file` (default
+        DIR/vectors.npz) from `first_input` on.
+
+        Raises InputError for a bad or stale directory or bad inputs, ClaimError if the design is
+        wrong without a fault.
+        """
+        if inputs < 1:
+            raise InputError("inputs must be at least 1")
+        _check_fresh(manifest.load(directory))
+        recipe: Json = {"inputs": inputs, "first_input": first_input}
+        recipe["inputs_file"] = None if inputs_file is None else str(inputs_file)
+        recipe["stalls"] = None if stalls is None else vars(stalls)
+        return cls(prepare(directory, inputs_file, inputs, first_input, stalls), recipe)
+
+    @classmethod
+    def reopen(cls, directory: Path, recipe: Json) -> StreamTestbed:
+        """The testbed whose `origin` holds the recipe."""
+        path, stalls = recipe["inputs_file"], recipe["stalls"]
+        return cls.open(
+            directory,
+            inputs=recipe["inputs"],
+            first_input=recipe["first_input"],
+            inputs_file=None if path is None else Path(path),
+            stalls=None if stalls is None else Stalls(**stalls),
+        )
 
     @classmethod
     def check_engine(cls, engine: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tercet.quant import ir, serialize
+from tercet.sim import faults, outcomes, sites, testbed
 
 SOURCE = Path(__file__).parent / "fixture" / "top.v"
 ORDER = [2, 0, 3, 1]
@@ -131,3 +132,58 @@ def stateful_dir(tmp_path: Path) -> Path:
     x = np.random.default_rng(0).integers(0, 256, (40, 4))
     np.savez(directory / "vectors.npz", x=x)
     return directory
+
+
+class FakeTestbed:
+    """Two layers of registers, two memories; outcomes are a formula of target and cycle.
+
+    Bits are numbered in the order of `WIDTHS`; an inference takes 10 cycles, from cycle 20 on.
+    """
+
+    WIDTHS = (("a.acc_0", 8), ("a.acc_1", 8), ("a.step", 2), ("b.acc_0", 5), ("b.window.x", 1))
+    engines = ("native", "cocotb")
+    interval = 10.0
+
+    def __init__(self, inputs: int = 40) -> None:
+        self.inputs = np.arange(inputs)
+        self.window = (20, 20 + 10 * inputs)
+        self.registers = tuple(self._register(*row) for row in self.WIDTHS)
+        bits = [(name, i) for name, width in self.WIDTHS for i in range(width)]
+        self.numbers = {bit: number for number, bit in enumerate(bits)}
+        self.space = faults.Space.of(24, [("a.weights", 4, 3), ("b.window.store", 2, 5)])
+        self.origin = {
+            "design": "d" * 64,
+            "manifest": "m" * 64,
+            "inputs_digest": f"{inputs}",
+            "testbed": {"kind": "fake"},
+        }
+        self.calls: list[tuple[str, int]] = []
+
+    @staticmethod
+    def _register(name: str, width: int) -> sites.Register:
+        bits = tuple(sites.Bit(name, i, (name,), i) for i in range(width))
+        leaf = name.split(".")[-1]
+        role = "accumulator" if leaf.startswith("acc") else "control" if leaf == "step" else None
+        lane = int(leaf[-1]) if leaf.startswith("acc") else None
+        return sites.Register(name, role, name[0], lane, None, (name,), bits)
+
+    def input_of(self, cycle: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return (cycle - 20) // 10
+
+    def run(self, engine, chosen, *, workers=None, progress=None):
+        self.calls.append((engine, len(chosen)))
+        first = chosen.first[:-1]
+        mixed = (chosen.target[first] * 7919 + chosen.start[first] * 104729) % 101
+        outcome = np.select(
+            [mixed < 5, mixed < 12, mixed < 20],
+            [outcomes.Outcome.SDC_CRITICAL, outcomes.Outcome.DUE, outcomes.Outcome.HANG],
+        )
+        if progress is not None:
+            progress(len(chosen))
+        return testbed.Verdicts(outcome.astype(np.uint8), np.where(mixed < 20, -1, mixed % 4))
+
+
+@pytest.fixture
+def fake() -> FakeTestbed:
+    """A testbed that needs no tool."""
+    return FakeTestbed()
