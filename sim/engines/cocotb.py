@@ -7,8 +7,10 @@ benches/upset.py runs inside the simulator.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -19,16 +21,16 @@ import numpy as np
 from ...quant.errors import ClaimError
 from ...quant.ir import IntArray
 from ...quant.names import printable
-from .. import cache, probe, runner
+from .. import cache, probe, runner, verilate
 from ..checker import flagged
-from ..faults import Faults
+from ..faults import Faults, Mode
 from ..manifest import Manifest, Words
-from ..native_model import NativeModel, counters
+from ..native_model import Design, counters
 from ..outcomes import End, FrameFlag, Observed
-from ..steady import Prepared
+from ..steady import Pattern, Prepared
 from . import native
 
-__all__ = ["inject"]
+__all__ = ["inject", "trace"]
 
 BENCH = "tercet.sim.benches.upset"
 CHUNK = 500
@@ -50,39 +52,54 @@ def inject(
     injection, a register cannot be reached, or a flip does not read back.
     """
     prepared.check(faults)
-    model, words = prepared.model, prepared.stimulus.words
-    timing, golden = prepared.stimulus.timing, prepared.golden
+    model = prepared.model
     order = np.argsort(faults.cycle, kind="stable")
-    variables = _Variables(model)
-    program = runner.program(_sources(model, variables, len(words)))
+    variables = _Variables(model.design)
+    program = runner.program(_sources(prepared, variables))
     seen: dict[int, Json] = {}
     for start in range(0, len(order), CHUNK):
         chosen = order[start : start + CHUNK]
-        stops, cycles = _stops(faults, chosen, golden, timing)
+        stops, cycles = _stops(prepared, faults, chosen, variables)
         states = native.register_values(model, prepared.stimulus, np.array(cycles, np.int64))
         text = [variables.pack(state) for state in states]
         stops = _with_states(stops, text)
-        seen |= _simulate(program, model.manifest, words, variables, stops, workers)
+        seen |= _simulate(program, prepared, variables, stops, workers)
         if progress is not None:
             progress(len(chosen))
-    return _observed(model.manifest, golden, timing, [seen[i] for i in range(len(order))])
+    return _observed(model.manifest, prepared.golden, [seen[i] for i in range(len(order))])
 
 
 class _Variables:
-    """The Verilog variables that hold flip-flops, and where each flip-flop bit lies in them."""
+    """The Verilog variables that hold flip-flops, and where each flip-flop bit lies in them; the
+    memories."""
 
-    def __init__(self, model: NativeModel) -> None:
-        numbers = model.design.bit_numbers
+    def __init__(self, design: Design) -> None:
+        numbers = design.bit_numbers
         self.places: dict[int, tuple[int, int]] = {}
         index: dict[tuple[str, ...], int] = {}
-        for register in model.design.registers:
+        for register in design.registers:
             for bit in register.bits:
                 variable = index.setdefault(bit.path, len(index))
                 self.places[numbers[bit.cell, bit.index]] = (variable, bit.offset)
         self.paths = list(index)
         self._order = [self.places[number] for number in sorted(self.places)]
-        self._widths = [row["width"] for row in model.design.cut.registers]
+        self._widths = [row["width"] for row in design.cut.registers]
         self.masks = self.pack([(1 << width) - 1 for width in self._widths])
+        written = {row["memory"] for row in design.cut.writes}
+        self.memories = [row["path"] for row in design.cut.memories]
+        self.written = [row["array"] in written for row in design.cut.memories]
+        self._offsets = [row["offset"] for row in design.cut.memories]
+        self._space = design.space
+
+    def place(self, target: int) -> list[int]:
+        """[variable, position] of a flip-flop bit, [memory, address, position] of a memory bit."""
+        if target < self._space.ff_bits:
+            return list(self.places[target])
+        for number, memory in enumerate(self._space.memories):
+            if target < memory.first + memory.bits:
+                address, position = divmod(target - memory.first, memory.width)
+                return [number, address + self._offsets[number], position]
+        raise AssertionError(f"target {target} is no bit of the Verilog")
 
     def pack(self, values: list[int]) -> list[str]:
         """Values in the order of the cut netlist -> hexadecimal value of each variable."""
@@ -95,30 +112,44 @@ class _Variables:
 
 
 def _stops(
-    faults: Faults, chosen: IntArray, golden: native.Golden, timing: native.Timing
+    prepared: Prepared, faults: Faults, chosen: IntArray, variables: _Variables
 ) -> tuple[list[Json], list[int]]:
     """Injection cycles with their experiments, and the cycles whose golden state they name."""
     cycles: dict[int, int] = {}
     groups: dict[int, list[Json]] = defaultdict(list)
-    starts = faults.cycle
+    starts, slack = faults.cycle, prepared.stimulus.timing.slack_cycles
+    firsts, stops = prepared.watched(faults)
     for i in chosen:
-        cycle = int(starts[i])
-        first = int(np.searchsorted(golden.done, cycle))
-        watched = golden.done[first : first + timing.bound_frames]
+        cycle, first = int(starts[i]), int(firsts[i])
+        watched = prepared.golden.done[first : stops[i]]
+        events = range(faults.first[i], faults.first[i + 1])
         groups[cycle].append(
             {
                 "id": int(i),
-                "bits": [int(b) for b in faults.target[faults.first[i] : faults.first[i + 1]]],
+                "events": [_event(faults, event, variables) for event in events],
                 "first": first,
-                "deadlines": [int(done) + timing.slack_cycles for done in watched],
+                "deadlines": [int(done) + slack for done in watched],
                 "state": cycles.setdefault(int(watched[-1]) + 1, len(cycles)),
             }
         )
-    stops = [
+    rows = [
         {"cycle": cycle, "state": cycles.setdefault(cycle, len(cycles)), "experiments": group}
         for cycle, group in sorted(groups.items())
     ]
-    return stops, list(cycles)
+    return rows, list(cycles)
+
+
+def _event(faults: Faults, event: int, variables: _Variables) -> Json:
+    """One event as the bench takes it: `value` None inverts the bit, 0 or 1 holds it."""
+    mode = Mode(int(faults.mode[event]))
+    value = None if mode is Mode.FLIP else int(mode is Mode.STUCK_AT_1)
+    place = variables.place(int(faults.target[event]))
+    return {
+        "start": int(faults.start[event]),
+        "stop": int(faults.stop[event]),
+        "place": place,
+        "value": value,
+    }
 
 
 def _with_states(stops: list[Json], text: list[list[str]]) -> list[Json]:
@@ -133,32 +164,15 @@ def _with_states(stops: list[Json], text: list[list[str]]) -> list[Json]:
 
 def _simulate(
     program: Path,
-    found: Manifest,
-    words: Words,
+    prepared: Prepared,
     variables: _Variables,
     stops: list[Json],
     workers: int | None,
 ) -> dict[int, Json]:
     """One simulation: experiment -> what its child process wrote."""
-    for stop in stops:
-        for experiment in stop["experiments"]:
-            experiment["flips"] = [variables.places[bit] for bit in experiment.pop("bits")]
-    valid = 4 << found.input.word_bits
+    cores = workers or len(os.sched_getaffinity(0))
     with cache.scratch() as work:
-        lines = [f"{valid | beat:x}" for beat in flagged(found.input, words)]
-        (work / "stream.hex").write_text("\n".join(lines) + "\n")
-        bench = runner.start(
-            program,
-            BENCH,
-            ("upset",),
-            work,
-            random_state=False,
-            stops=stops,
-            paths=variables.paths,
-            masks=variables.masks,
-            reset_cycles=native.RESET_CYCLES,
-            workers=workers or len(os.sched_getaffinity(0)),
-        )
+        bench = _start(program, (BENCH, "upset"), work, prepared, variables, stops, workers=cores)
         (result,) = bench.wait()
         if not result.passed:
             raise ClaimError(f"cocotb engine: {printable(result.message)}")
@@ -169,9 +183,80 @@ def _simulate(
     return {row["id"]: row for row in rows}
 
 
-def _observed(
-    found: Manifest, golden: native.Golden, timing: native.Timing, rows: list[Json]
-) -> Observed:
+def _start(
+    program: Path,
+    bench: tuple[str, str],
+    work: Path,
+    prepared: Prepared,
+    variables: _Variables,
+    stops: list[Json],
+    *,
+    arguments: tuple[str, ...] = (),
+    **options: Any,
+) -> runner.Bench:
+    """Start the test `bench` (module, name) on the stimulus, in the folder `work`."""
+    play, source = prepared.stimulus, prepared.model.manifest.input
+    valid = 4 << source.word_bits
+    work.mkdir(parents=True, exist_ok=True)
+    _write_hex(work / "stream.hex", [valid | beat for beat in flagged(source, play.words)])
+    _write_hex(work / "offer.hex", _pattern(play.offer))
+    _write_hex(work / "ready.hex", _pattern(play.ready))
+    return runner.start(
+        program,
+        bench[0],
+        (bench[1],),
+        work,
+        random_state=False,
+        arguments=arguments,
+        stops=stops,
+        paths=variables.paths,
+        masks=variables.masks,
+        memories=variables.memories,
+        written=variables.written,
+        reset_cycles=native.RESET_CYCLES,
+        **options,
+    )
+
+
+def trace(prepared: Prepared, faults: Faults, folder: Path, files: tuple[str, str]) -> None:
+    """Write the waves of one experiment and of the fault-free run beside it, up to the end of the
+    watch, to two VCD files in `folder`. Errors as `inject`."""
+    prepared.check(faults)
+    variables = _Variables(prepared.model.design)
+    recipe = runner.cocotb_recipe(_sources(prepared, variables), probe.TOP)
+    program = verilate.executable(dataclasses.replace(recipe, trace=True))
+    stops, cycles = _stops(prepared, faults, np.arange(1), variables)
+    states = native.register_values(prepared.model, prepared.stimulus, np.array(cycles, np.int64))
+    stops = _with_states(stops, [variables.pack(state) for state in states])
+    for name, struck in zip(files, (True, False), strict=True):
+        with cache.scratch() as work:
+            bench = _start(
+                program,
+                ("tercet.sim.benches.replay", "replay"),
+                work,
+                prepared,
+                variables,
+                stops,
+                arguments=("--trace", "--trace-file", "waves.vcd"),
+                struck=struck,
+                workers=1,
+                end=max(cycles),
+            )
+            (result,) = bench.wait()
+            if not result.passed:
+                raise ClaimError(f"cocotb engine: {printable(result.message)}")
+            shutil.move(work / "waves.vcd", folder / name)
+
+
+def _pattern(pattern: Pattern | None) -> list[int]:
+    return [1] if pattern is None else [int(bit) for bit in pattern]
+
+
+def _write_hex(path: Path, values: list[int]) -> None:
+    path.write_text("".join(f"{value:x}\n" for value in values))
+
+
+def _observed(found: Manifest, golden: native.Golden, rows: list[Json]) -> Observed:
     ends, events = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.uint8)
     end_cycle = np.array([row["cycle"] for row in rows], np.int64)
     visible: list[tuple[int, int, int]] = []
@@ -211,45 +296,55 @@ def _compare(found: Manifest, golden: Words, beats: int, packed: int) -> tuple[i
     return int(flags), layout.from_ints(data)[0]
 
 
-def _sources(model: NativeModel, variables: _Variables, frames: int) -> dict[str, str]:
-    found = model.manifest
+def _sources(prepared: Prepared, variables: _Variables) -> dict[str, str]:
+    found, play = prepared.model.manifest, prepared.stimulus
     names = ["clk", "rst", "frames", "beats", "words", "events"]
     lines = ["`verilator_config"]
     lines += [f'public_flat_rw -module "{probe.TOP}" -var "{name}"' for name in names]
-    leaves = sorted({path[-1] for path in variables.paths})
+    leaves = sorted({path[-1] for path in variables.paths + variables.memories})
     lines += [f'public_flat_rw -module "*" -var "{leaf}"' for leaf in leaves]
+    depths = [len(play.words) * found.input.beats]
+    depths += [len(_pattern(pattern)) for pattern in (play.offer, play.ready)]
     return {
         "public.vlt": "\n".join([*lines, ""]),
         "design.v": found.verilog.read_text(encoding="utf-8"),
-        "upset.sv": _wrapper(found, frames * found.input.beats),
+        "upset.sv": _wrapper(found, *depths),
     }
 
 
-def _wrapper(found: Manifest, beats: int) -> str:
-    """The design with a source that plays stream.hex and a sink that keeps the last frame."""
+def _wrapper(found: Manifest, beats: int, offers: int, readies: int) -> str:
+    """The design with a source that plays stream.hex and a sink that keeps the last frame, both
+    with stall patterns that are repeated from cycle 0 on."""
     source, sink = found.input, found.output
     depth, bits, width = 1 << (beats - 1).bit_length(), source.word_bits, sink.word_bits + 3
     ports = {key: name for key, name in counters(found).items() if name}
     extra = "".join(f", .{name}({key})" for key, name in ports.items())
     return f"""module {probe.TOP}(input clk, input rst);
   reg [{bits + 2}:0] stream [0:{depth - 1}];  // {{valid, last, first, data}}
+  reg offer [0:{offers - 1}], ready [0:{readies - 1}];
   initial $readmemh("stream.hex", stream);
-  reg [31:0] position, frames, count, beats;
+  initial $readmemh("offer.hex", offer);
+  initial $readmemh("ready.hex", ready);
+  reg [31:0] position, frames, count, beats, offered, readied;
   reg [{sink.beats * width - 1}:0] gathered, words;
   reg [1:0] events;
-  wire [{bits + 2}:0] beat = rst || position >= {depth} ? 0 : stream[position];
+  wire offers = ~rst & position < {depth} & offer[offered];
+  wire [{bits + 2}:0] beat = offers ? stream[position] : 0;
   wire i_ready, o_valid, o_first, o_last;
   wire [{sink.word_bits - 1}:0] o_data;
-  wire o_err{"" if sink.err else " = 0"}, always_ready = 1;
+  wire o_err{"" if sink.err else " = 0"}, o_ready = rst | ready[readied];
   wire retried{"" if "retried" in ports else " = 0"};
   wire corrected{"" if "corrected" in ports else " = 0"};
-  {found.top} dut({probe.connections(found, "beat", f"beat[{bits + 2}]", "always_ready")}{extra});
+  {found.top} dut({probe.connections(found, "beat", f"beat[{bits + 2}]", "o_ready")}{extra});
   always @(posedge clk)
-    if (rst) begin position <= 0; frames <= 0; count <= 0; events <= 0; end
-    else begin
+    if (rst) begin
+      position <= 0; frames <= 0; count <= 0; events <= 0; offered <= 0; readied <= 0;
+    end else begin
+      offered <= offered == {offers - 1} ? 0 : offered + 1;
+      readied <= readied == {readies - 1} ? 0 : readied + 1;
       if (beat[{bits + 2}] & i_ready) position <= position + 1;
       events <= events | {{corrected, retried}};
-      if (o_valid) begin
+      if (o_valid & o_ready) begin
         if (count < {sink.beats})
           gathered[count * {width} +: {width}] = {{o_err, o_last, o_first, o_data}};
         count <= o_last ? 0 : count + 1;

@@ -20,7 +20,7 @@ from ..manifest import Words
 from ..native_model import Design, NativeModel, container_bytes
 from ..outcomes import End, Observed
 from . import native_process
-from .native_process import NONE, Answer, Part, Setup
+from .native_process import Answer, Part, Setup
 
 if TYPE_CHECKING:
     from ..steady import Prepared, Stimulus
@@ -157,7 +157,8 @@ def _beats(model: NativeModel) -> tuple[int, int]:
 
 def _setup(model: NativeModel, stimulus: Stimulus) -> Setup:
     words, timing, source = stimulus.words, stimulus.timing, model.manifest.input
-    patterns = [NONE if p is None else p for p in (stimulus.offer, stimulus.ready)]
+    pair = stimulus.offer, stimulus.ready
+    patterns = [np.zeros(0, np.uint8) if p is None else p.astype(np.uint8) for p in pair]
     numbers = [len(words), source.beats, source.word_bytes, *_beats(model), RESET_CYCLES]
     numbers += [timing.slack_cycles, timing.max_cycles, *(len(p) for p in patterns)]
     return Setup(model.program, numbers, [words, *patterns])
