@@ -205,13 +205,15 @@ def start(
     work: Path,
     *,
     random_state: bool = True,
+    arguments: tuple[str, ...] = (),
     **options: Any,
 ) -> Bench:
     """Start the tests `names` of the bench `module` in the folder `work`.
 
-    `options` are what the bench reads from `work`/options.json. Each test writes
-    `work`/<name>.json; the simulator's output goes to `work`/log.txt. What has no initial value
-    starts with random bits, or with zeros if not `random_state`.
+    `arguments` are the simulator's own. `options` are what the bench reads from
+    `work`/options.json. Each test writes `work`/<name>.json; the simulator's output goes to
+    `work`/log.txt. What has no initial value starts with random bits, or with zeros if not
+    `random_state`.
     """
     work.mkdir(parents=True, exist_ok=True)
     (work / "options.json").write_text(json.dumps(options))
@@ -221,7 +223,7 @@ def start(
         "TERCET_BENCH": str(work),
     }
     reset = "2" if random_state else "0"
-    command = [str(model), f"+verilator+rand+reset+{reset}", "+verilator+seed+1"]
+    command = [str(model), f"+verilator+rand+reset+{reset}", "+verilator+seed+1", *arguments]
     with (work / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -19,8 +19,9 @@ __all__ = ["Recipe", "executable"]
 
 # What generated Verilog does without harm; everything else stays visible in the log.
 WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "UNDRIVEN", "CASEINCOMPLETE")
-DEFINES = ("VERILATOR=1", "VM_COVERAGE=0", "VM_SC=0", "VM_TIMING=0", "VM_TRACE=0")
+DEFINES = ("VERILATOR=1", "VM_COVERAGE=0", "VM_SC=0", "VM_TIMING=0")
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
+TRACE = "verilated_vcd_c"
 TIMEOUT_S = 1800
 
 
@@ -29,7 +30,8 @@ class Recipe:
     """All that decides a compiled program.
 
     `sources` maps file names to Verilog or .vlt text, in the order Verilator reads them; `main` is
-    C++ text; `link` are linker arguments; `optimise` is the compiler's level for the design.
+    C++ text; `link` are linker arguments; `optimise` is the compiler's level for the design; with
+    `trace` it can write VCD files.
     """
 
     sources: Mapping[str, str]
@@ -38,6 +40,12 @@ class Recipe:
     verilator_flags: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     optimise: str = "-O1"
+    trace: bool = False
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """Macros of the C++ code."""
+        return (*DEFINES, f"VM_TRACE={int(self.trace)}")
 
 
 def executable(recipe: Recipe) -> Path:
@@ -48,7 +56,7 @@ def executable(recipe: Recipe) -> Path:
     """
     verilator, compiler = toolchain.verilator(), toolchain.compiler()
     parts = [verilator.text, str(verilator.root), compiler.version, str(compiler.program)]
-    parts += [recipe.top, recipe.optimise, *WAIVED, *DEFINES, *recipe.verilator_flags, "--"]
+    parts += [recipe.top, recipe.optimise, *WAIVED, *recipe.defines, *recipe.verilator_flags, "--"]
     for name, text in recipe.sources.items():
         parts += [name, text]
     design = cache.key(*parts)
@@ -60,8 +68,9 @@ def _link(recipe: Recipe, name: str, work: Path) -> None:
     """Compile `main` against the design's headers and join them."""
     design = cache.entry("design", name, lambda folder: _build(recipe, folder))
     (work / "main.cpp").write_text(recipe.main, encoding="utf-8")
-    _compile(work / "main.cpp", work, "-O1", design)
-    objects = [design / "fast.o", design / "slow.o", *(_runtime() / f"{n}.o" for n in RUNTIME)]
+    _compile(work / "main.cpp", work, "-O1", recipe.defines, design)
+    runtime = _runtime(recipe).glob("*.o")
+    objects = [design / "fast.o", design / "slow.o", *sorted(runtime)]
     command: list[str | Path] = [toolchain.compiler().program, "-o", "model", "main.o"]
     _call([*command, *objects, *recipe.link, "-pthread"], work)
     for path in work.iterdir():
@@ -81,7 +90,11 @@ def _build(recipe: Recipe, work: Path) -> None:
         (work / f"{unit}.cpp").write_text("".join(f'#include "{name}"\n' for name in names))
     jobs = [("fast", recipe.optimise), ("slow", "-O0")]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(lambda job: _compile(work / f"{job[0]}.cpp", work, job[1]), jobs))
+        list(
+            pool.map(
+                lambda job: _compile(work / f"{job[0]}.cpp", work, job[1], recipe.defines), jobs
+            )
+        )
     for path in work.iterdir():
         if path.suffix not in (".h", ".o") and path.name not in recipe.sources:
             path.unlink()
@@ -102,23 +115,35 @@ def _verilate(recipe: Recipe, work: Path) -> None:
     command += ["--top-module", recipe.top, "--output-split", "0", "-Wno-fatal"]
     command += ["--x-initial", "unique", "--timescale", "1ns/1ps"]
     command += [f"-Wno-{name}" for name in WAIVED]
-    _call([*command, *recipe.verilator_flags, *recipe.sources], work)
+    flags = (*recipe.verilator_flags, *(("--trace",) if recipe.trace else ()))
+    _call([*command, *flags, *recipe.sources], work)
 
 
-def _runtime() -> Path:
+def _runtime(recipe: Recipe) -> Path:
     """The folder with Verilator's own objects, compiled once per version."""
     verilator, compiler = toolchain.verilator(), toolchain.compiler()
     include = verilator.root / "include"
-    name = cache.key(verilator.text, str(verilator.root), compiler.version, *DEFINES)
+    name = cache.key(verilator.text, str(verilator.root), compiler.version, *recipe.defines)
+    units = (*RUNTIME, TRACE) if recipe.trace else RUNTIME
 
     def build(work: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda unit: _compile(include / f"{unit}.cpp", work, "-O1"), RUNTIME))
+            for done in [
+                pool.submit(_compile, include / f"{unit}.cpp", work, "-O1", recipe.defines)
+                for unit in units
+            ]:
+                done.result()
 
     return cache.entry("verilated", name, build)
 
 
-def _compile(source: Path, work: Path, optimise: str, headers: Path | None = None) -> None:
+def _compile(
+    source: Path,
+    work: Path,
+    optimise: str,
+    defines: Sequence[str],
+    headers: Path | None = None,
+) -> None:
     include = toolchain.verilator().root / "include"
     command: list[str | Path] = [
         toolchain.compiler().program,
@@ -129,7 +154,7 @@ def _compile(source: Path, work: Path, optimise: str, headers: Path | None = Non
         "-c",
         source,
     ]
-    command += [f"-I{include}", f"-I{include / 'vltstd'}", *(f"-D{define}" for define in DEFINES)]
+    command += [f"-I{include}", f"-I{include / 'vltstd'}", *(f"-D{define}" for define in defines)]
     _call([*command, "-o", f"{source.stem}.o"], work)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections import defaultdict
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...quant.errors import ClaimError
+from ...quant.errors import ClaimError, InputError
 from ...quant.ir import IntArray
 from ...quant.names import printable
 from .. import cache, probe, runner, verilate
@@ -34,6 +35,7 @@ __all__ = ["inject", "trace"]
 
 BENCH = "tercet.sim.benches.upset"
 CHUNK = 500
+PERIOD_PS = 10_000  # of the clock in benches/upset.py
 
 Json = dict[str, Any]
 
@@ -219,15 +221,17 @@ def _start(
 
 
 def trace(prepared: Prepared, faults: Faults, folder: Path, files: tuple[str, str]) -> None:
-    """Write the waves of one experiment and of the fault-free run beside it, up to the end of the
-    watch, to two VCD files in `folder`. Errors as `inject`."""
+    """Write the waves of one experiment and of the fault-free run beside it, from an inference
+    before the fault to the end of the watch, to two VCD files in `folder`. Errors as `inject`."""
     prepared.check(faults)
     variables = _Variables(prepared.model.design)
-    recipe = runner.cocotb_recipe(_sources(prepared, variables), probe.TOP)
+    recipe = runner.cocotb_recipe(_sources(prepared, variables), probe.TOP, main=_trace_from)
     program = verilate.executable(dataclasses.replace(recipe, trace=True))
     stops, cycles = _stops(prepared, faults, np.arange(1), variables)
     states = native.register_values(prepared.model, prepared.stimulus, np.array(cycles, np.int64))
     stops = _with_states(stops, [variables.pack(state) for state in states])
+    before = max(0, int(faults.cycle[0]) - math.ceil(prepared.initiation_interval))
+    begin = (native.RESET_CYCLES + before) * PERIOD_PS
     for name, struck in zip(files, (True, False), strict=True):
         with cache.scratch() as work:
             bench = _start(
@@ -237,7 +241,7 @@ def trace(prepared: Prepared, faults: Faults, folder: Path, files: tuple[str, st
                 prepared,
                 variables,
                 stops,
-                arguments=("--trace", "--trace-file", "waves.vcd"),
+                arguments=("--trace", "--trace-file", "waves.vcd", f"+trace_from={begin}"),
                 struck=struck,
                 workers=1,
                 end=max(cycles),
@@ -246,6 +250,15 @@ def trace(prepared: Prepared, faults: Faults, folder: Path, files: tuple[str, st
             if not result.passed:
                 raise ClaimError(f"cocotb engine: {printable(result.message)}")
             shutil.move(work / "waves.vcd", folder / name)
+
+
+def _trace_from(main: str) -> str:
+    """cocotb's main program, whose trace begins at the time of the argument +trace_from=PS."""
+    old = "if (tfp) {\n            tfp->dump(main_time);"
+    if old not in main:
+        raise InputError("cocotb: its main program is not the one that is known; use cocotb 2.1")
+    match = 'Verilated::commandArgsPlusMatch("trace_from=")'
+    return main.replace(old, old.replace("tfp)", f"tfp && main_time >= atoll({match} + 12))"))
 
 
 def _pattern(pattern: Pattern | None) -> list[int]:
