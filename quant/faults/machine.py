@@ -18,9 +18,11 @@ from ..errors import InputError
 from ..execute import accumulate, evaluate
 from ..ir import Conv2d, Dense, Graph, IntArray, Node
 from ..reference import Reference, check_input
-from .layer import LayerWords
+from .layer import LayerWords, operand_places
 
 __all__ = ["Layers", "NumpyMachine", "TorchMachine", "machine"]
+
+WHOLE_ENTRIES, WHOLE_WORK = 1 << 20, 4
 
 
 class NumpyMachine:
@@ -32,7 +34,14 @@ class NumpyMachine:
     xp: Any = np
 
     def __init__(self, graph: Graph) -> None:
-        self._model = Reference(graph, _widened(graph))
+        found = _widened(graph)
+        self._model = Reference(graph, found)
+        sizes, self._kinds = self._model.shapes, self._model.types
+        self._whole = {
+            node.name: _whole(node, sizes[node.inputs[0]], sizes[node.name])
+            for node in graph
+            if isinstance(node, Conv2d) and _small(node, sizes, found[node.name])
+        }
 
     def array(self, values: Any) -> Any:
         """As it is."""
@@ -44,7 +53,13 @@ class NumpyMachine:
 
     def accumulate(self, node: Conv2d | Dense, operands: Sequence[Any]) -> Any:
         """The exact accumulator, bias included."""
-        return self._model.accumulate(node, operands)
+        whole = self._whole.get(node.name)
+        if whole is None:
+            return self._model.accumulate(node, operands)
+        images = len(operands[0])
+        centred = operands[0].reshape(images, -1) - self._kinds[node.inputs[0]].zero_point
+        sums = (centred.astype(np.float32) @ whole).astype(np.int64)
+        return sums.reshape(images, *self._model.shapes[node.name]) + node.bias
 
     def other(self, node: Node, operands: Sequence[Any]) -> Any:
         """The tensor of a node that is no convolution and no dense layer."""
@@ -99,6 +114,26 @@ class TorchMachine:
 def machine(graph: Graph, device: str | None) -> NumpyMachine | TorchMachine:
     """NumPy without a device, else torch on it ("cpu", "cuda")."""
     return NumpyMachine(graph) if device is None else TorchMachine(graph, device)
+
+
+def _small(node: Conv2d, sizes: Mapping[str, shapes.Shape], found: ranges.Range) -> bool:
+    """Whether one product with a matrix of all weights at all positions is less work than to
+    gather the windows: the map is hardly larger than the kernel."""
+    entries = math.prod(sizes[node.inputs[0]]) * math.prod(sizes[node.name])
+    macs = math.prod(sizes[node.name]) * node.weight[0].size
+    return entries <= min(WHOLE_ENTRIES, WHOLE_WORK * macs) and found.acc_hi < 1 << 24
+
+
+def _whole(node: Conv2d, operand: shapes.Shape, result: shapes.Shape) -> Any:
+    """[operand elements, result elements] of weights; float32 holds every sum of a small layer."""
+    places = operand_places(node, operand, result)
+    matrix = np.zeros((math.prod(operand), len(places), node.out_channels), np.float32)
+    each = node.out_channels // node.groups
+    position, step = np.nonzero(places >= 0)
+    for channel, weight in enumerate(node.weight.reshape(node.out_channels, -1)):
+        offset = channel // each * (operand[-1] // node.groups)
+        matrix[places[position, step] + offset, position, channel] = weight[step]
+    return matrix.reshape(math.prod(operand), -1)
 
 
 def _widened(graph: Graph) -> dict[str, ranges.Range]:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ..ir import TensorType
+import numpy as np
+
+from ..ir import IntArray, TensorType
 from .records import Op
 
-__all__ = ["changed", "limits", "wrap"]
+__all__ = ["changed", "changed_in_order", "exact_matmul", "limits", "wrap"]
 
 
 def wrap(word: Any, width: Any, signed: bool) -> Any:
@@ -47,3 +50,34 @@ def _bits(xp: Any, word: Any, op: Any, value: Any, total: Any, put: Any) -> Any:
     found = xp.where(op == int(Op.CLEAR), word & ~value, found)
     found = xp.where(op == int(Op.SET), word | value, found)
     return xp.where(op == int(Op.ADD), total, found)
+
+
+def changed_in_order(
+    xp: Any,
+    array: Callable[[Any], Any],
+    flat: Any,
+    columns: tuple[IntArray, IntArray, IntArray, IntArray, IntArray],
+    kind: TensorType,
+) -> None:
+    """Change words of `flat` [rows, words], some of them more than once, in the order of the list.
+
+    `columns` on the host: row, word, op, value, width of each change.
+    """
+    at, index, op, value, width = columns
+    key = at * flat.shape[1] + index
+    order = np.argsort(key, kind="stable")
+    fresh = np.concatenate(([True], np.diff(key[order]) != 0))[: len(key)]
+    turn = np.empty(len(key), np.int64)
+    turn[order] = np.arange(len(key)) - np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
+    for number in range(int(turn.max(initial=-1)) + 1):
+        rows = turn == number
+        place = array(at[rows]), array(index[rows])
+        how = array(op[rows]), array(value[rows]), array(width[rows])
+        flat[place] = changed(xp, flat[place], *how, kind)
+
+
+def exact_matmul(xp: Any, a: Any, b: Any) -> Any:
+    """[n, i, k] times the transpose of [n, j, k], exact below 2^53."""
+    if xp is np:
+        return (a.astype(np.float64) @ b.transpose(0, 2, 1).astype(np.float64)).astype(np.int64)
+    return (a.double() @ b.transpose(1, 2).double()).to(xp.int64)

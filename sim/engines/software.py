@@ -19,7 +19,7 @@ from ...quant.faults.check import check
 from ...quant.faults.layer import Events
 from ...quant.faults.machine import Layers
 from ...quant.faults.records import Tensor, TensorFaults
-from ...quant.faults.words import changed
+from ...quant.faults.words import changed_in_order
 from ...quant.ir import Conv2d, Dense, Graph, IntArray, Node
 from ..outcomes import Outcome, top1
 
@@ -254,21 +254,10 @@ class _Batch:
     def _changed(self, values: Any, events: Events, name: str) -> Any:
         """A copy of a tensor of all rows with elements changed, in the order of the list."""
         engine = self.engine
-        kind, array = engine.layers.types[name], engine.machine.array
-        flat = (values + 0).reshape(len(self.rows), -1)
-        key = events.at * flat.shape[1] + events.index
-        order = np.argsort(key, kind="stable")
-        fresh = np.concatenate(([True], np.diff(key[order]) != 0))
-        rank = np.empty(len(key), np.int64)
-        rank[order] = np.arange(len(key)) - np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
-        for turn in range(int(rank.max(initial=-1)) + 1):
-            some = events.take(rank == turn)
-            at, index = array(some.at), array(some.index)
-            width = array(np.full(len(some.at), kind.bits))
-            word = flat[at, index]
-            flat[at, index] = changed(
-                engine.machine.xp, word, array(some.op), array(some.value), width, kind
-            )
+        kind, flat = engine.layers.types[name], (values + 0).reshape(len(self.rows), -1)
+        width = np.full(len(events.at), kind.bits)
+        columns = (events.at, events.index, events.op, events.value, width)
+        changed_in_order(engine.machine.xp, engine.machine.array, flat, columns, kind)
         return flat.reshape(values.shape)
 
     def _leave(self, number: int) -> None:
