@@ -1,0 +1,301 @@
+"""The bit-parallel engine: 512 experiments at a time in the lanes of a compiled LUT network.
+
+Lane 0 is the fault-free run. An experiment starts in a free lane at its cycle and gets the
+fault-free inputs for as long as its handshake is the fault-free one; then what the environment
+does is known, and the engine's results are exactly those of the native engine. A lane whose
+handshake differs is given up, and its experiment run by the native engine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...quant.errors import ClaimError
+from ...quant.ir import IntArray
+from ...quant.names import printable
+from .. import cache, gates_build
+from ..faults import Faults
+from ..manifest import Words
+from ..native_model import NativeModel, counters
+from ..outcomes import End, FrameFlag, Observed
+from . import native
+
+if TYPE_CHECKING:
+    from ..steady import Prepared, Stimulus
+
+__all__ = ["DIVERGED", "Trace", "inject", "sweep"]
+
+#: `ends` of an experiment whose handshake differs; the native engine runs it.
+DIVERGED = 2
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The fault-free run as bits of ports. `inputs` uint8 [lead + cycles, bits] from `lead` cycles
+    before cycle 0 on; per cycle `outputs`, and which of them must be golden for a lane to go on
+    (`shake`) or else are recorded (`care`), uint8 [cycles, bits]; `retried` and `corrected` [bits]
+    the outputs that count an event while they are 1."""
+
+    lead: int
+    inputs: Words
+    outputs: Words
+    shake: Words
+    care: Words
+    retried: Words
+    corrected: Words
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of n experiments: `ends` of `End` or DIVERGED, `events`, `end_cycle` [n]; one row
+    an output beat that differs: `experiment`, `cycle` [r], `outputs` uint8 [r, bits]."""
+
+    ends: Words
+    events: Words
+    end_cycle: IntArray
+    experiment: IntArray
+    cycle: IntArray
+    outputs: Words
+    evaluations: int
+
+
+def inject(
+    prepared: Prepared,
+    faults: Faults,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Observed:
+    """Run the experiments on `workers` threads (default: one a core); as `native.inject`."""
+    prepared.check(faults)
+    model = prepared.model
+    program = gates_build.build(model.design.cut, model.manifest.top)
+    layout = Layout.of(model, program)
+    trace = stream_trace(layout, prepared.stimulus, prepared.golden)
+    _, stop = prepared.watched(faults)
+    seen = sweep(
+        program,
+        trace,
+        faults,
+        prepared.golden.done[stop - 1] + 1,
+        workers=workers,
+        progress=progress,
+    )
+    observed = _observed(layout, prepared, seen)
+    return _with_diverged(prepared, faults, observed, seen.ends == DIVERGED, workers)
+
+
+# ------------------------------------------------------------------------------------------ trace
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the ports of the streams are among the bits of a trace: first bit by port name."""
+
+    model: NativeModel
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    widths: dict[str, int]
+
+    @classmethod
+    def of(cls, model: NativeModel, program: gates_build.Program) -> Layout:
+        """Of a compiled program."""
+        sides = []
+        for ports in (program.inputs, program.outputs):
+            first = np.cumsum([0] + [width for _, width in ports])
+            sides.append({name: int(at) for (name, _), at in zip(ports, first, strict=False)})
+        return cls(model, *sides, dict(program.inputs + program.outputs))
+
+    def bits(self, side: dict[str, int], name: str | None) -> slice:
+        """The bits of a port; none if the design has no such port."""
+        if name is None or name not in side:
+            return slice(0, 0)
+        return slice(side[name], side[name] + self.widths[name])
+
+
+def stream_trace(layout: Layout, stimulus: Stimulus, golden: native.Golden) -> Trace:
+    """Inputs and outputs of a stream design in its fault-free run."""
+    found, cycles = layout.model.manifest, golden.cycles
+    lead, at = native.RESET_CYCLES, np.arange(cycles)
+    source, sink = found.input, found.output
+    accepted, delivered = golden.accepted_at[:-1], golden.delivered_at[:-1]
+    taken, given = np.diff(golden.accepted_at) != 0, np.diff(golden.delivered_at) != 0
+    offer = _pattern(stimulus.offer, at) & (accepted < len(stimulus.words) * source.beats)
+    ready = _pattern(stimulus.ready, at)
+    beats = stimulus.words.reshape(-1, source.word_bytes)
+    words = np.unpackbits(beats, axis=1, count=source.word_bits, bitorder="little")
+    beat = accepted % source.beats
+
+    inputs = np.zeros((lead + cycles, sum(layout.widths[n] for n in layout.inputs)), np.uint8)
+    driven = inputs[lead:]
+    place = layout.inputs
+    inputs[:lead, layout.bits(place, found.reset)] = 1
+    inputs[:lead, layout.bits(place, sink.ready)] = 1
+    driven[:, layout.bits(place, sink.ready)] = ready[:, None]
+    driven[:, layout.bits(place, source.valid)] = offer[:, None]
+    driven[:, layout.bits(place, source.first)] = (offer & (beat == 0))[:, None]
+    driven[:, layout.bits(place, source.last)] = (offer & (beat == source.beats - 1))[:, None]
+    held = words[np.minimum(accepted, len(words) - 1)] * offer[:, None]
+    driven[:, layout.bits(place, source.data)] = held
+
+    bits = sum(layout.widths[n] for n in layout.outputs)
+    outputs, shake, care = (np.zeros((cycles, bits), np.uint8) for _ in range(3))
+    beat = delivered % sink.beats
+    golden_words = golden.words.reshape(-1, sink.word_bytes)
+    words = np.unpackbits(golden_words, axis=1, count=sink.word_bits, bitorder="little")
+    row = words[np.minimum(delivered, len(words) - 1)]
+    place = layout.outputs
+    outputs[:, layout.bits(place, source.ready)] = taken[:, None]
+    shake[:, layout.bits(place, source.ready)] = offer[:, None]
+    outputs[:, layout.bits(place, sink.valid)] = given[:, None]
+    shake[:, layout.bits(place, sink.valid)] = ready[:, None]
+    for name, value in ((sink.first, beat == 0), (sink.last, beat == sink.beats - 1)):
+        outputs[:, layout.bits(place, name)] = value[:, None]
+        shake[:, layout.bits(place, name)] = given[:, None]
+    outputs[:, layout.bits(place, sink.data)] = row
+    care[:, layout.bits(place, sink.data)] = given[:, None]
+    care[:, layout.bits(place, sink.err)] = given[:, None]
+    counted = []
+    for name in counters(found).values():
+        mask = np.zeros(bits, np.uint8)
+        mask[layout.bits(place, name)] = 1
+        counted.append(mask)
+    return Trace(lead, inputs, outputs, shake, care, *counted)
+
+
+def _pattern(pattern: Any, at: IntArray) -> Any:
+    return np.ones(len(at), bool) if pattern is None else pattern[at % len(pattern)]
+
+
+# ---------------------------------------------------------------------------------------- process
+
+
+def sweep(
+    program: gates_build.Program,
+    trace: Trace,
+    faults: Faults,
+    limit: IntArray,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Seen:
+    """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends."""
+    packed = [_packed(array) for array in (trace.inputs, trace.outputs, trace.shake, trace.care)]
+    ends = [_packed(array[None]) for array in (trace.retried, trace.corrected)]
+    with cache.scratch() as work:
+        with (work / "trace").open("wb") as file:
+            file.write(np.array([trace.lead, len(trace.outputs)], "<u8").tobytes())
+            file.write(b"".join([*packed, *ends]))
+        columns = (faults.first, faults.target, faults.mode, faults.start, faults.stop, limit)
+        with (work / "job").open("wb") as file:
+            file.write(np.array([len(faults), len(faults.target)], "<u8").tobytes())
+            file.write(b"".join(np.asarray(c).astype("<u4").tobytes() for c in columns))
+        count = workers or len(os.sched_getaffinity(0))
+        arguments = [program.model, program.contents, "trace", "job", "result", count]
+        _call(work, [*arguments, faults.start.min(), limit.max()], progress)
+        return _read(work / "result", len(faults), trace.outputs.shape[1])
+
+
+def _packed(bits: Words) -> bytes:
+    return np.packbits(bits, axis=1, bitorder="little").tobytes()
+
+
+def _call(work: Path, command: list[Any], progress: Callable[[int], None] | None) -> None:
+    with subprocess.Popen(
+        [str(part) for part in command],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if progress is not None:
+                progress(int(line))
+        lines = process.stderr.read().strip().splitlines()
+    if process.returncode:
+        why = lines[-1] if lines else f"exit status {process.returncode}"
+        raise ClaimError(f"bit-parallel engine: {printable(why)}")
+
+
+def _read(path: Path, count: int, bits: int) -> Seen:
+    data, at = path.read_bytes(), 0
+
+    def take(number: int, kind: str) -> Any:
+        nonlocal at
+        array = np.frombuffer(data, kind, number, at)
+        at += array.nbytes
+        return array
+
+    rows, evaluations = (int(v) for v in take(2, "<u8"))
+    ends, events = take(count, "u1"), take(count, "u1")
+    end_cycle = take(count, "<u4").astype(np.int64)
+    experiment, cycle = (take(rows, "<u4").astype(np.int64) for _ in range(2))
+    outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -1)
+    order = np.lexsort((cycle, experiment))
+    wide = np.unpackbits(outputs[order], axis=1, count=bits, bitorder="little")
+    return Seen(ends, events, end_cycle, experiment[order], cycle[order], wide, evaluations)
+
+
+# ---------------------------------------------------------------------------------------- results
+
+
+def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
+    """Rows of beats as rows of frames; what diverged has none."""
+    sink, golden = layout.model.manifest.output, prepared.golden
+    keep = seen.ends[seen.experiment] != DIVERGED
+    experiment, cycle, bits = seen.experiment[keep], seen.cycle[keep], seen.outputs[keep]
+    delivered = golden.delivered_at[cycle]
+    frame, beat = delivered // sink.beats, delivered % sink.beats
+    data = np.packbits(
+        bits[:, layout.bits(layout.outputs, sink.data)], axis=1, bitorder="little"
+    ).reshape(len(bits), sink.word_bytes)
+    err = bits[:, layout.bits(layout.outputs, sink.err)].any(axis=1)
+    wrong = (data != golden.words[frame, beat]).any(axis=1)
+
+    new = np.ones(len(frame), bool)
+    new[1:] = (experiment[1:] != experiment[:-1]) | (frame[1:] != frame[:-1])
+    row = np.cumsum(new) - 1
+    first = np.flatnonzero(new)
+    count = len(first)
+    words = golden.words[frame[first]].copy()
+    words[row, beat] = data
+    flags = np.zeros(count, np.uint8)
+    np.bitwise_or.at(flags, row[wrong], FrameFlag.WRONG)
+    np.bitwise_or.at(flags, row[err], FrameFlag.ERR)
+    # A flag counts if it comes before the first wrong beat or with it.
+    first_wrong = np.full(count, sink.beats)
+    np.minimum.at(first_wrong, row[wrong], beat[wrong])
+    in_time = err & (beat <= first_wrong[row])
+    np.bitwise_or.at(flags, row[in_time], FrameFlag.FLAGGED)
+    return Observed(
+        seen.ends, seen.events, seen.end_cycle, experiment[first], frame[first], flags, words
+    )
+
+
+def _with_diverged(
+    prepared: Prepared, faults: Faults, seen: Observed, diverged: Any, workers: int | None
+) -> Observed:
+    """The experiments that left the lanes, by the native engine."""
+    if (seen.ends == End.NOT_LANDED).any():
+        raise ClaimError("bit-parallel engine: a flip did not change its bit of the state")
+    picks = np.flatnonzero(diverged)
+    if not len(picks):
+        return seen
+    again = native.inject(prepared, faults.take(picks), workers=workers)
+    ends, events, end_cycle = seen.ends.copy(), seen.events.copy(), seen.end_cycle.copy()
+    ends[picks], events[picks], end_cycle[picks] = again.ends, again.events, again.end_cycle
+    experiment = np.concatenate((seen.experiment, picks[again.experiment]))
+    order = np.argsort(experiment, kind="stable")
+    rest = [
+        np.concatenate((getattr(seen, key), getattr(again, key)))[order]
+        for key in ("frame", "flags", "words")
+    ]
+    return Observed(ends, events, end_cycle, experiment[order], *rest)

@@ -1,0 +1,230 @@
+// Memories of 512 lanes: the fault-free words once, and for each lane the words that differ.
+//
+// `dirty[memory][address]` are the lanes whose word differs; only these, and lanes whose address,
+// data or enable differs, are served one by one. A lane's own word is kept beside, and is valid
+// where it is dirty.
+
+struct LaneMemories {
+    Contents& golden_words;
+    V* w;                                            // the slots of the model
+    std::vector<Vectors> dirty;
+    std::vector<std::unique_ptr<uint64_t[], FreeDeleter>> own;  // [address][lane][words]
+    std::array<uint32_t, LANES> differing{};         // words of a lane that differ
+    V has{};                                         // lanes with such words
+    std::array<std::vector<std::pair<uint32_t, uint32_t>>, LANES> touched;
+    std::array<uint32_t, LANES> address{};           // of lanes whose address differs
+    Words value, lane_word;
+    ChangeLog* log = nullptr;                        // of the fault-free run, while it is recorded
+    V written{};                                     // lanes whose writes differ in this cycle
+    V miss{};
+
+    struct Late { uint32_t lane, address; Words word; };
+    std::vector<Late> late;
+
+    LaneMemories(Contents& contents, V* slots) : golden_words(contents), w(slots) {
+        uint32_t most = 1;
+        for (size_t m = 0; m < MEMORIES.size(); ++m) {
+            const size_t depth = MEMORIES[m].depth, size = contents.size[m];
+            dirty.push_back(Vectors(static_cast<V*>(zeroed(sizeof(V) * depth))));
+            own.emplace_back(static_cast<uint64_t*>(zeroed(8 * size * LANES * depth)));
+            most = std::max(most, contents.size[m]);
+        }
+        value.resize(most);
+        lane_word.resize(most);
+    }
+
+    // Pages appear when they are first written.
+    static void* zeroed(size_t bytes) {
+        void* p = std::calloc(1, bytes + 64);
+        if (!p) throw std::runtime_error("out of memory");
+        return p;
+    }
+
+    uint64_t* own_word(uint32_t m, uint32_t a, uint32_t lane) {
+        return &own[m][(size_t(a) * LANES + lane) * golden_words.size[m]];
+    }
+    V& dirty_at(uint32_t m, uint32_t a) {
+        const uintptr_t base = (reinterpret_cast<uintptr_t>(dirty[m].get()) + 63) & ~uintptr_t(63);
+        return reinterpret_cast<V*>(base)[a];
+    }
+    const uint64_t* word(uint32_t m, uint32_t a, uint32_t lane) {
+        return bit(dirty_at(m, a), lane) ? own_word(m, a, lane) : golden_words.at(m, a);
+    }
+
+    // The lane's word from now on; not dirty if it is the fault-free one.
+    void put(uint32_t m, uint32_t a, uint32_t lane, const uint64_t* to) {
+        const uint32_t size = golden_words.size[m];
+        V& lanes = dirty_at(m, a);
+        const bool was = bit(lanes, lane), is = !std::equal(to, to + size, golden_words.at(m, a));
+        if (is) std::copy_n(to, size, own_word(m, a, lane));
+        if (was == is) return;
+        invert(lanes, lane);
+        if (is) {
+            if (!differing[lane]++) set(has, lane);
+            touched[lane].push_back({m, a});
+        } else if (!--differing[lane]) {
+            forget(lane);
+        }
+    }
+
+    void forget(uint32_t lane) {
+        ::clear(has, lane);
+        touched[lane].clear();
+    }
+
+    // All words of the lane are the fault-free ones.
+    void reset(uint32_t lane) {
+        for (const auto& [m, a] : touched[lane]) ::clear(dirty_at(m, a), lane);
+        differing[lane] = 0;
+        forget(lane);
+    }
+
+    // ------------------------------------------------------------------------------------- reads
+
+    uint32_t address_of(uint32_t slot, uint32_t bits, uint32_t lane) const {
+        uint64_t a = 0;
+        for (uint32_t k = 0; k < bits; ++k) a |= uint64_t(bit(w[slot + k], lane)) << k;
+        return uint32_t(std::min<uint64_t>(a, 0xffffffffu));
+    }
+
+    // Index of the word in the memory; its depth or more where there is none.
+    static uint32_t index(uint32_t m, uint32_t a) {
+        return a >= MEMORIES[m].offset ? a - MEMORIES[m].offset : 0xffffffffu;
+    }
+
+    // Serve the read ports of a stage for the lanes `busy`; what others read is the golden word.
+    void read(uint32_t stage, const V& busy) {
+        for (size_t i = 0; i < READS.size();) {
+            const uint32_t group = READS[i].group;
+            if (READS[i].stage != stage) { ++i; continue; }
+            const uint32_t slot = READS[i].address, bits = READS[i].address_bits;
+            V other = zeros();
+            uint32_t a = 0;
+            for (uint32_t k = 0; k < bits; ++k) {
+                const bool one = golden(w[slot + k]);
+                a |= uint32_t(one) << k;
+                other |= w[slot + k] ^ spread(one);
+            }
+            other &= busy;
+            each(other, [&](uint32_t lane) { address[lane] = address_of(slot, bits, lane); });
+            for (; i < READS.size() && READS[i].stage == stage && READS[i].group == group; ++i)
+                serve(READS[i], a, other, busy);
+        }
+    }
+
+    void serve(const ReadRow& port, uint32_t a, const V& other, const V& busy) {
+        const uint32_t m = port.memory, width = MEMORIES[m].width, depth = MEMORIES[m].depth;
+        const uint32_t golden_index = index(m, a);
+        static const Words nothing(1024);
+        const uint64_t* plain = golden_index < depth ? golden_words.at(m, golden_index) : nothing.data();
+        V* to = w + port.data;
+        for (uint32_t k = 0; k < width; ++k) to[k] = spread(plain[k >> 6] >> (k & 63) & 1);
+        V lanes = other;
+        if (golden_index < depth) lanes |= dirty_at(m, golden_index) & busy;
+        each(lanes, [&](uint32_t lane) {
+            const uint32_t mine = bit(other, lane) ? index(m, address[lane]) : golden_index;
+            const uint64_t* read = mine < depth ? word(m, mine, lane) : nothing.data();
+            for (uint32_t i = 0; 64 * i < width; ++i)
+                for (uint64_t left = read[i] ^ plain[i]; left; left &= left - 1)
+                    invert(to[64 * i + __builtin_ctzll(left)], lane);
+        });
+    }
+
+    // ------------------------------------------------------------------------------------ writes
+
+    // All writes of a cycle; the fault-free words move to the next cycle.
+    void write(const V& busy) {
+        written = zeros();
+        for (const WriteRow& port : WRITES) write_port(port, busy);
+    }
+
+    // The word after a write by `lane` over `old`; false if nothing is enabled.
+    bool merged(const WriteRow& port, uint32_t lane, const uint64_t* old, Words& result) const {
+        const uint32_t size = golden_words.size[port.memory];
+        bool some = false;
+        std::copy_n(old, size, result.data());
+        for (uint32_t e = port.first_enable; e < port.first_enable + port.enables; ++e) {
+            if (!bit(w[ENABLES[e].slot], lane)) continue;
+            some = true;
+            const uint64_t* mask = &MASKS[ENABLES[e].mask];
+            for (uint32_t i = 0; i < size; ++i)
+                for (uint64_t left = mask[i]; left; left &= left - 1) {
+                    const uint32_t k = __builtin_ctzll(left);
+                    const uint64_t one = 1ull << k;
+                    if (bit(w[port.data + 64 * i + k], lane)) result[i] |= one;
+                    else result[i] &= ~one;
+                }
+        }
+        return some;
+    }
+
+    void write_port(const WriteRow& port, const V& busy) {
+        const uint32_t m = port.memory, depth = MEMORIES[m].depth;
+        V other = zeros();
+        bool enabled = false, full = true;
+        for (uint32_t e = port.first_enable; e < port.first_enable + port.enables; ++e) {
+            const V& v = w[ENABLES[e].slot];
+            const bool one = golden(v);
+            other |= v ^ spread(one);
+            enabled |= one;
+            full &= one;
+        }
+        uint32_t a = 0;
+        if (enabled) {
+            for (uint32_t k = 0; k < port.address_bits; ++k) {
+                const bool one = golden(w[port.address + k]);
+                a |= uint32_t(one) << k;
+                other |= w[port.address + k] ^ spread(one);
+            }
+            // Bits that are not enabled are compared too: at worst a lane is served singly.
+            for (uint32_t k = 0; k < MEMORIES[m].width; ++k) {
+                const V& v = w[port.data + k];
+                other |= v ^ spread(golden(v));
+            }
+        }
+        other &= busy;
+        if (!enabled && !any(other)) return;
+        written |= other;
+        const uint32_t at = enabled ? index(m, a) : depth;
+        late.clear();
+        each(other, [&](uint32_t lane) { collect(port, lane, at); });
+        if (at < depth) write_golden(port, at, full, busy & ~other);
+        for (const Late& one : late) put(m, one.address, one.lane, one.word.data());
+    }
+
+    // What the lane's word at the golden address will be, and its own write.
+    void collect(const WriteRow& port, uint32_t lane, uint32_t at) {
+        const uint32_t m = port.memory, depth = MEMORIES[m].depth, size = golden_words.size[m];
+        if (at < depth) {
+            const uint64_t* now = word(m, at, lane);
+            late.push_back({lane, at, Words(now, now + size)});
+        }
+        const uint32_t mine = index(m, address_of(port.address, port.address_bits, lane));
+        if (mine < depth && merged(port, lane, word(m, mine, lane), lane_word))
+            late.push_back({lane, mine, Words(lane_word.begin(), lane_word.begin() + size)});
+    }
+
+    // The fault-free write; lanes that write the same keep what they had in the other bits.
+    void write_golden(const WriteRow& port, uint32_t at, bool full, const V& same) {
+        const uint32_t m = port.memory, size = golden_words.size[m];
+        uint64_t* stored = golden_words.at(m, at);
+        merged(port, 0, stored, value);
+        if (log) {
+            log->changes.push_back({m, at, log->values.size()});
+            log->values.insert(log->values.end(), stored, stored + size);
+            log->values.insert(log->values.end(), value.begin(), value.begin() + size);
+        }
+        const V lanes = dirty_at(m, at) & same;
+        std::vector<Late> kept;
+        each(lanes, [&](uint32_t lane) {
+            Words mine(value.begin(), value.begin() + size);
+            if (!full) {
+                merged(port, lane, own_word(m, at, lane), lane_word);
+                mine.assign(lane_word.begin(), lane_word.begin() + size);
+            }
+            kept.push_back({lane, at, std::move(mine)});
+        });
+        std::copy_n(value.begin(), size, stored);
+        for (const Late& one : kept) put(m, at, one.lane, one.word.data());
+    }
+};

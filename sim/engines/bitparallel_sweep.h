@@ -1,0 +1,313 @@
+// Experiments in lanes: each starts in a free lane at its cycle, and leaves it when it is golden,
+// when its watch ends, or when its handshake differs (then it is run by the native engine).
+
+enum End : uint8_t { GOLDEN = 0, BOUND = 1, DIVERGED = 2, NOT_LANDED = 3 };
+enum Mode : uint32_t { FLIP = 0 };  // else 1 + the value at which the bit is stuck
+
+struct Job {
+    Numbers first, target, mode, start, stop, limit;  // limit: cycle at which the watch ends
+
+    explicit Job(FILE* file) {
+        uint64_t sizes[2];
+        if (std::fread(sizes, 8, 2, file) != 2) throw std::runtime_error("the job is cut short");
+        for (auto [column, count] : {std::pair{&first, sizes[0] + 1}, {&target, sizes[1]},
+                                     {&mode, sizes[1]}, {&start, sizes[1]}, {&stop, sizes[1]},
+                                     {&limit, sizes[0]}}) {
+            column->resize(count);
+            if (std::fread(column->data(), 4, count, file) != count)
+                throw std::runtime_error("the job is cut short");
+        }
+    }
+
+    size_t size() const { return limit.size(); }
+    uint32_t begin(uint32_t x) const {
+        return *std::min_element(&start[first[x]], &start[first[x + 1]]);
+    }
+};
+
+// Per experiment; and one row an output beat that differs: experiment, cycle, all output bits.
+struct Result {
+    Bytes ends, events;
+    Numbers end_cycles;
+    std::mutex guard;
+    Numbers row_experiment, row_cycle;
+    Bytes row_out;
+
+    explicit Result(size_t count) : ends(count), events(count), end_cycles(count) {}
+};
+
+class Sweep {
+    const Trace& trace;
+    const GoldenRun& run;
+    const Job& job;
+    Result& result;
+    Design design;
+    uint32_t contents_at;                      // cycle of design.contents
+    V busy{}, stale{}, waiting{};              // running; ended but not golden; events to come
+    std::array<uint32_t, LANES> experiment{}, to_come{};
+    Numbers free_lanes;
+    struct Event { uint32_t when, lane, index; };  // a flip to come, or the end of a stuck-at
+    std::vector<Event> flips, stuck;
+    uint32_t next_limit = 0xffffffffu;
+    Numbers rows_experiment, rows_cycle;
+    Bytes rows_out;
+    std::vector<int64_t> masks = std::vector<int64_t>(STATE_BITS + 8);
+
+public:
+    uint64_t evaluations() const { return design.evaluations; }
+
+    Sweep(const GoldenRun& r, const Job& j, Result& to)
+        : trace(r.trace), run(r), job(j), result(to), design(r.contents), contents_at(0) {}
+
+    // Run experiments, sorted by their first cycle.
+    void operator()(const uint32_t* order, size_t count) {
+        std::vector<std::pair<uint32_t, Numbers>> cycles;  // with the experiments still to start
+        for (size_t i = 0; i < count; ++i) {
+            const uint32_t t = job.begin(order[i]);
+            if (cycles.empty() || cycles.back().first != t) cycles.push_back({t, {}});
+            cycles.back().second.push_back(order[i]);
+        }
+        size_t head = 0;
+        while (head < cycles.size()) {
+            head = pass(cycles, head);
+            while (head < cycles.size() && cycles[head].second.empty()) ++head;
+        }
+        const std::lock_guard<std::mutex> lock(result.guard);
+        const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+        append(result.row_experiment, rows_experiment);
+        append(result.row_cycle, rows_cycle);
+        append(result.row_out, rows_out);
+    }
+
+private:
+    // From the first cycle with experiments to start until no lane runs and none starts soon.
+    size_t pass(std::vector<std::pair<uint32_t, Numbers>>& cycles, size_t head) {
+        uint32_t t = cycles[head].first;
+        restore(t);
+        for (size_t next = head;; ++t) {
+            while (next < cycles.size() && (cycles[next].first < t || cycles[next].second.empty())) ++next;
+            if (!any(busy) && (next == cycles.size() || cycles[next].first > t)) return head;
+            if (next < cycles.size() && cycles[next].first == t) launch(cycles[next].second, t);
+            strike(t);
+            step(t);
+            settle(t + 1);
+        }
+    }
+
+    void restore(uint32_t t) {
+        design.contents.seek(run.log, contents_at, t);
+        contents_at = t;
+        design.load(run.state(t));
+        stale = zeros();
+        free_lanes.clear();
+        for (uint32_t lane = LANES; lane-- > 1;) free_lanes.push_back(lane);
+        next_limit = 0xffffffffu;
+    }
+
+    // ------------------------------------------------------------------------------------ events
+
+    void launch(Numbers& waiting_here, uint32_t t) {
+        if (free_lanes.size() < waiting_here.size() && any(stale)) heal();
+        while (!waiting_here.empty() && !free_lanes.empty()) {
+            const uint32_t lane = free_lanes.back(), x = waiting_here.back();
+            free_lanes.pop_back();
+            waiting_here.pop_back();
+            set(busy, lane);
+            experiment[lane] = x;
+            to_come[lane] = 0;
+            next_limit = std::min(next_limit, job.limit[x]);
+            for (uint32_t e = job.first[x]; e < job.first[x + 1]; ++e) {
+                (job.mode[e] == FLIP ? flips : stuck).push_back({job.start[e], lane, e});
+                ++to_come[lane];
+            }
+            set(waiting, lane);
+        }
+    }
+
+    void strike(uint32_t t) {
+        const auto flip = [&](const Event& event) {
+            if (event.when != t) return false;
+            invert_target(job.target[event.index], event.lane);
+            done(event.lane);
+            return true;
+        };
+        flips.erase(std::remove_if(flips.begin(), flips.end(), flip), flips.end());
+        for (const Event& event : stuck)
+            if (event.when <= t) force(job.target[event.index], event.lane, job.mode[event.index] - 1);
+    }
+
+    void done(uint32_t lane) {
+        if (!--to_come[lane]) clear(waiting, lane);
+    }
+
+    void invert_target(uint32_t target, uint32_t lane) {
+        if (target < STATE_BITS) {
+            const bool before = bit(design.q[target], lane);
+            invert(design.q[target], lane);
+            if (bit(design.q[target], lane) == before) result.ends[experiment[lane]] = NOT_LANDED;
+            return;
+        }
+        uint64_t at = target - STATE_BITS;
+        for (uint32_t m = 0; m < TARGETS.size(); ++m) {
+            const MemoryRow& row = MEMORIES[TARGETS[m]];
+            const uint64_t bits = uint64_t(row.width) * row.depth;
+            if (at < bits) return invert_word(TARGETS[m], uint32_t(at / row.width), at % row.width, lane);
+            at -= bits;
+        }
+    }
+
+    void invert_word(uint32_t m, uint32_t address, uint32_t position, uint32_t lane) {
+        LaneMemories& memories = design.memories;
+        const uint64_t* now = memories.word(m, address, lane);
+        Words word(now, now + design.contents.size[m]);
+        word[position >> 6] ^= 1ull << (position & 63);
+        memories.put(m, address, lane, word.data());
+    }
+
+    bool value_of(uint32_t target, uint32_t lane) {
+        if (target < STATE_BITS) return bit(design.q[target], lane);
+        uint64_t at = target - STATE_BITS;
+        for (uint32_t m : TARGETS) {
+            const MemoryRow& row = MEMORIES[m];
+            const uint64_t bits = uint64_t(row.width) * row.depth;
+            if (at < bits) {
+                const uint32_t position = uint32_t(at % row.width);
+                const uint64_t* word = design.memories.word(m, uint32_t(at / row.width), lane);
+                return word[position >> 6] >> (position & 63) & 1;
+            }
+            at -= bits;
+        }
+        return false;
+    }
+
+    void force(uint32_t target, uint32_t lane, bool value) {
+        if (value_of(target, lane) != value) invert_target(target, lane);
+    }
+
+    // -------------------------------------------------------------------------------- one cycle
+
+    void step(uint32_t t) {
+        design.drive(&trace.in[(trace.lead + t) * trace.in_bytes]);
+        design.evaluate(busy);
+        observe(t);
+        design.advance(busy);
+        ++contents_at;
+    }
+
+    V differing(const Bytes& mask, uint32_t t) const {
+        const uint8_t* out = &trace.out[t * trace.out_bytes];
+        V all = zeros();
+        each_bit(&mask[t * trace.out_bytes], trace.out_bytes, [&](uint32_t i) {
+            all |= design.w[FIRST_OUT + i] ^ spread(out[i >> 3] >> (i & 7) & 1);
+        });
+        return all & busy;
+    }
+
+    void observe(uint32_t t) {
+        count(trace.retried, 1);
+        count(trace.corrected, 2);
+        const V diverged = differing(trace.shake, t);
+        if (any(diverged)) each(diverged, [&](uint32_t lane) { finish(lane, DIVERGED, t); });
+        const V wrong = differing(trace.care, t);
+        if (any(wrong)) each(wrong, [&](uint32_t lane) { record(lane, t); });
+    }
+
+    void count(const Bytes& mask, uint8_t event) {
+        V all = zeros();
+        each_bit(mask.data(), mask.size(), [&](uint32_t i) { all |= design.w[FIRST_OUT + i]; });
+        all &= busy;
+        if (any(all)) each(all, [&](uint32_t lane) { result.events[experiment[lane]] |= event; });
+    }
+
+    void record(uint32_t lane, uint32_t t) {
+        rows_experiment.push_back(experiment[lane]);
+        rows_cycle.push_back(t);
+        const size_t at = rows_out.size();
+        rows_out.resize(at + trace.out_bytes);
+        for (uint32_t i = 0; i < OUT_BITS; ++i)
+            rows_out[at + (i >> 3)] |= uint8_t(bit(design.w[FIRST_OUT + i], lane)) << (i & 7);
+    }
+
+    // ------------------------------------------------------------------------------ end of watch
+
+    // At the start of cycle t: lanes that are golden again, and lanes whose watch ends.
+    void settle(uint32_t t) {
+        const auto over = [&](const Event& event) {
+            const bool dead = !bit(busy, event.lane);
+            if (!dead && job.stop[event.index] <= t) done(event.lane);
+            return dead || job.stop[event.index] <= t;
+        };
+        stuck.erase(std::remove_if(stuck.begin(), stuck.end(), over), stuck.end());
+        const V candidates = busy & ~waiting & ~design.memories.has;
+        if (any(candidates)) {
+            const V same = candidates & ~difference(t);
+            each(same, [&](uint32_t lane) {
+                finish(lane, GOLDEN, t);
+                clear(stale, lane);
+                free_lanes.push_back(lane);
+            });
+        }
+        if (t < next_limit) return;
+        next_limit = 0xffffffffu;
+        each(V(busy), [&](uint32_t lane) {
+            if (job.limit[experiment[lane]] <= t) finish(lane, BOUND, t);
+            else next_limit = std::min(next_limit, job.limit[experiment[lane]]);
+        });
+    }
+
+    void finish(uint32_t lane, End end, uint32_t t) {
+        const uint32_t x = experiment[lane];
+        if (result.ends[x] != NOT_LANDED) result.ends[x] = end;
+        result.end_cycles[x] = t;
+        clear(busy, lane);
+        set(stale, lane);
+        design.memories.reset(lane);
+        if (!bit(waiting, lane)) return;
+        clear(waiting, lane);
+        const auto own = [&](const Event& event) { return event.lane == lane; };
+        flips.erase(std::remove_if(flips.begin(), flips.end(), own), flips.end());
+        stuck.erase(std::remove_if(stuck.begin(), stuck.end(), own), stuck.end());
+    }
+
+    // Lanes whose state differs from the fault-free one at the start of cycle t.
+    V difference(uint32_t t) {
+        expand(run.state(t));
+        V all = zeros();
+        const V* q = design.q;
+        const int64_t* mask = masks.data();
+#if defined(__AVX512F__) && !defined(TERCET_PORTABLE)
+        V more = zeros();
+        uint32_t i = 0;
+        for (; i + 2 <= STATE_BITS; i += 2) {
+            all = _mm512_ternarylogic_epi64(all, q[i], _mm512_set1_epi64(mask[i]), 0xF6);
+            more = _mm512_ternarylogic_epi64(more, q[i + 1], _mm512_set1_epi64(mask[i + 1]), 0xF6);
+        }
+        for (; i < STATE_BITS; ++i)
+            all = _mm512_ternarylogic_epi64(all, q[i], _mm512_set1_epi64(mask[i]), 0xF6);
+        all |= more;
+#else
+        for (uint32_t i = 0; i < STATE_BITS; ++i) all |= q[i] ^ (V{} + mask[i]);
+#endif
+        if (golden(all)) throw std::runtime_error("the fault-free lane is not fault-free");
+        return all;
+    }
+
+    // The fault-free state as words of 64 equal bits.
+    void expand(const uint8_t* state) {
+        for (uint32_t i = 0; i < STATE_BITS; i += 8) {
+#if defined(__AVX512DQ__) && !defined(TERCET_PORTABLE)
+            _mm512_storeu_si512(&masks[i], _mm512_movm_epi64(__mmask8(state[i >> 3])));
+#else
+            for (uint32_t k = 0; k < 8; ++k) masks[i + k] = -int64_t(state[i >> 3] >> k & 1);
+#endif
+        }
+    }
+
+    // Lanes that ended elsewhere follow the fault-free run again.
+    void heal() {
+        for (uint32_t i = 0; i < STATE_BITS; ++i)
+            design.q[i] = (design.q[i] & ~stale) | (spread(golden(design.q[i])) & stale);
+        each(stale, [&](uint32_t lane) { free_lanes.push_back(lane); });
+        stale = zeros();
+    }
+};
