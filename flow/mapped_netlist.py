@@ -18,13 +18,16 @@ from typing import Any
 from ..quant.errors import ClaimError
 from ..sim import cache, lut_init, mapped_cells, mapped_sites, mapped_verilog, sites
 from ..sim import manifest as manifests
+from ..sim.campaign import Options, run_on
+from ..sim.mapped import MappedTestbed
+from ..sim.steady import Stalls
 from . import targets
 from .netlist import Netlist
 from .synth import check_design, fresh, write_json
 from .targets import Target
 from .yosys import run
 
-__all__ = ["map_design"]
+__all__ = ["map_design", "run_netlist_campaign"]
 
 _VERILOG, _LUTS, _MANIFEST, _REPORT = "mapped.v", "luts.json", "manifest.json", "netlist.json"
 _MODULES = (lut_init, mapped_cells, mapped_sites, mapped_verilog)
@@ -59,6 +62,35 @@ def map_design(
     report = {"target": device.name} | json.loads((made / _REPORT).read_text())
     write_json(folder / _MANIFEST, _manifest(found, folder, report))
     return folder, report
+
+
+def run_netlist_campaign(
+    directory: Path,
+    *,
+    target: str | None = None,
+    inputs: int = 32,
+    first_input: int = 0,
+    inputs_file: Path | None = None,
+    stalls: Stalls | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: Callable[..., None] | None = None,
+    **options: Any,
+) -> Json:
+    """`campaign.run_campaign` on what synthesis for `target` makes of a build directory.
+
+    The campaign is kept in the build directory; its report holds that of `map_design` under
+    `netlist`. Raises what those two raise.
+    """
+    chosen = Options(**{"engine": "netlist"} | options)
+    MappedTestbed.check_engine(chosen.engine)
+    folder, _ = map_design(directory, target=target, progress=progress)
+    if progress is not None:
+        progress("compiling the fault engine")
+    testbed = MappedTestbed.open(
+        folder, inputs=inputs, first_input=first_input, inputs_file=inputs_file, stalls=stalls
+    )
+    return run_on(testbed, directory, chosen, workers=workers, resume=resume, progress=progress)
 
 
 def _key(found: manifests.Manifest, device: Target) -> str:

@@ -121,12 +121,13 @@ class Luts:
 
         def place(match: re.Match[str]) -> str:
             number = int(match[1])
-            return f"{variable(number)}[0][{match[3]}]" if number in taken else match[0]
+            return f"{variable(number)}_word[{match[3]}]" if number in taken else match[0]
 
         rows = ((number, self.tables[number]) for number in sorted(taken))
         lines = [
             f"  reg [{lut.bits - 1}:0] {variable(number)} [0:0];\n"
             f"  initial {variable(number)}[0] = {lut.bits}'h{lut.init:x};\n"
+            f"  (* keep *) wire [{lut.bits - 1}:0] {variable(number)}_word = {variable(number)}[0];\n"
             for number, lut in rows
         ]
         return _declared(_TABLE.sub(place, verilog), "".join(lines))

@@ -20,6 +20,7 @@ from ..quant.errors import InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
 from .faults import MemoryRange
+from .lut_init import Luts
 from .sites import Register
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ _KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Site:
-    """A register, a memory, or the configuration: `targets` [bits] numbers its bits in the design's
-    `Space`, bit 0 first, a memory's word by word."""
+    """A register, a memory, or the INIT of a look-up table: `targets` [bits] numbers its bits in the
+    design's `Space`, bit 0 first, a memory's word by word."""
 
     name: str
     kind: Kind
@@ -72,9 +73,7 @@ class Targets:
             for register in registers
         )
         self.sites += tuple(_memory(row, registers) for row in space.memories)
-        if space.config_bits:
-            bits = np.arange(space.first_config, space.size)
-            self.sites += (Site("configuration", "config", "config", "none", None, bits),)
+        self.sites += _tables(testbed)
         self.owner = np.full(space.size, -1, np.int32)
         self.position = np.zeros(space.size, np.int32)
         for number, site in enumerate(self.sites):
@@ -115,6 +114,16 @@ def memory_role(name: str) -> str:
             if any(word in names for word in words):
                 return role
     return "memory"
+
+
+def _tables(testbed: Testbed) -> tuple[Site, ...]:
+    """The look-up tables of a mapped netlist; bit i of a table is its value for inputs i."""
+    luts: Luts | None = getattr(testbed, "luts", None)
+    first = testbed.space.first_config
+    return tuple(
+        Site(lut.name, "config", "lut", lut.layer or "none", None, at + np.arange(lut.bits))
+        for lut, at in (zip(luts.tables, first + luts.first, strict=False) if luts else ())
+    )
 
 
 def _memory(row: MemoryRange, registers: tuple[Register, ...]) -> Site:

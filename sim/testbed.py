@@ -105,7 +105,7 @@ def _check_fresh(found: Manifest) -> None:
 class StreamTestbed:
     """A build directory's design with frames one after the other, in the steady state."""
 
-    engines = ("native", "cocotb")
+    engines: tuple[str, ...] = ("native", "cocotb")
 
     def __init__(self, prepared: Prepared, recipe: Json) -> None:
         design, play, found = prepared.model.design, prepared.stimulus, prepared.model.manifest
