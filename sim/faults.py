@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..quant.errors import InputError
 from ..quant.ir import IntArray
 
 __all__ = ["PERMANENT", "Faults", "MemoryRange", "Mode", "Space"]
@@ -116,6 +117,18 @@ class Faults:
         if not len(self):
             return np.zeros(0, np.int64)
         return np.asarray(np.minimum.reduceat(self.start, self.first[:-1]), np.int64)
+
+    def check(self, space: Space, cycles: int) -> None:
+        """InputError if there are no faults, or one strikes no target of `space`, starts outside
+        the first `cycles` cycles, or ends before it starts."""
+        if not len(self) or (np.diff(self.first) < 1).any():
+            raise InputError("no faults: each experiment needs at least one event")
+        if self.target.min() < 0 or self.target.max() >= space.size:
+            raise InputError("a fault strikes no bit of the design")
+        if self.start.min() < 0 or self.start.max() >= cycles:
+            raise InputError("a fault strikes outside the fault-free run")
+        if (self.stop <= self.start).any():
+            raise InputError("a fault ends before it starts")
 
     def take(self, picks: IntArray) -> Faults:
         """The experiments of these numbers, in this order."""

@@ -1,7 +1,7 @@
 """A design compiled for the native fault engine: its cut netlist, its tables, its program.
 
-Only the ports of the two streams, clock and reset are driven; other inputs of the top module stay
-0. What is compiled is kept in the cache.
+With streams only their ports, clock and reset are driven; other inputs of the top module stay 0.
+What is compiled is kept in the cache.
 """
 
 from __future__ import annotations
@@ -13,14 +13,29 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..quant.errors import InputError
 from ..quant.names import printable
 from . import cache, netlist, sites, state_cells, verilate
 from .faults import Space
 from .manifest import Manifest
+from .trace import container_bytes
 
-__all__ = ["Design", "NativeModel", "build", "container_bytes", "counters", "read_design"]
+if TYPE_CHECKING:
+    from .foreign.source import Source
+
+__all__ = [
+    "Design",
+    "NativeModel",
+    "TraceModel",
+    "build",
+    "build_replayed",
+    "container_bytes",
+    "counters",
+    "program",
+    "read_design",
+]
 
 ENGINES = Path(__file__).parent / "engines"
 SOURCES = ("native_model.h", "native_memories.h", "native_engine.h")
@@ -64,12 +79,12 @@ class NativeModel:
     program: Path
 
 
-def container_bytes(width: int) -> int:
-    """Bytes of the variable that Verilator declares for `width` bits."""
-    for bytes_ in (1, 2, 4, 8):
-        if width <= 8 * bytes_:
-            return bytes_
-    return 4 * -(-width // 32)
+@dataclass(frozen=True)
+class TraceModel:
+    """The compiled campaign program of a design whose recorded runs are replayed."""
+
+    source: Source
+    program: Path
 
 
 def read_design(verilog: Path, top: str) -> Design:
@@ -109,16 +124,36 @@ def build(found: Manifest) -> NativeModel:
     missing = [name for name in ports.values() if name and f" {name};" not in design.cut.verilog]
     if missing:
         raise InputError(f"{found.verilog}: module {found.top} has no port {printable(missing[0])}")
-    main = "".join((ENGINES / name).read_text() for name in (*SOURCES, "native_stream.cpp"))
-    public = f'public_flat_rw -module "{found.top}" -var "tercet_ram_*"'
+    macros = [
+        f"#define TERCET_{key} {_variable(name) if name else 0}" for key, name in ports.items()
+    ]
+    return NativeModel(found, design, program(design, found.top, macros, "native_stream.cpp"))
+
+
+def build_replayed(source: Source) -> TraceModel:
+    """Compile the campaign program of a design whose recorded runs are replayed.
+
+    Raises InputError if Verilator or the compiler refuses the design.
+    """
+    macros = [
+        f"#define TERCET_{key}(X) " + " ".join(f'X({_variable(p.name)}, "{p.name}")' for p in ports)
+        for key, ports in (("INPUTS", source.inputs), ("OUTPUTS", source.outputs))
+    ]
+    return TraceModel(source, program(source.design, source.top, macros, "native_trace.cpp"))
+
+
+def program(design: Design, top: str, macros: list[str], environment: str) -> Path:
+    """The compiled engine with an environment and the macros of its ports."""
+    public = f'public_flat_rw -module "{top}" -var "tercet_ram_*"'
+    main = "".join((ENGINES / name).read_text() for name in (*SOURCES, environment))
     recipe = verilate.Recipe(
         sources={"cut.vlt": f"`verilator_config\n{public}\n", "cut.v": design.cut.verilog},
-        top=found.top,
-        main=_tables(design.cut, found.top, ports) + main,
+        top=top,
+        main="\n".join([*_tables(design.cut, top), *macros, main]),
         verilator_flags=("-O3", "--x-assign", "0", "-Wno-lint", "-Wno-UNOPTFLAT"),
         optimise="-O2",
     )
-    return NativeModel(found, design, verilate.executable(recipe))
+    return verilate.executable(recipe)
 
 
 def counters(found: Manifest) -> dict[str, str | None]:
@@ -149,8 +184,13 @@ def _mangled(name: str) -> str:
     return name.replace("__", "___05F")
 
 
-def _tables(cut: netlist.Cut, top: str, ports: dict[str, str | None]) -> str:
-    """The C++ preprocessor tables that native_model.h and native_stream.cpp are written against."""
+def _variable(port: str) -> str:
+    """The C++ variable of a port."""
+    return f"model.root.{_mangled(port)}"
+
+
+def _tables(cut: netlist.Cut, top: str) -> list[str]:
+    """The C++ preprocessor tables that native_model.h is written against."""
     arrays = {row["array"]: n for n, row in enumerate(cut.memories)}
     rows: dict[str, list[tuple[int, ...]]] = {
         "REGISTERS": [(row["n"], row["width"]) for row in cut.registers],
@@ -171,6 +211,4 @@ def _tables(cut: netlist.Cut, top: str, ports: dict[str, str | None]) -> str:
     ]
     lines.append("#define TERCET_INIT " + ", ".join(map(str, init)))
     lines.append(f"#define TERCET_ARRAY(n) root.{_mangled(top)}__DOT__tercet_ram_##n")
-    for name, port in ports.items():
-        lines.append(f"#define TERCET_{name} " + (f"model.root.{_mangled(port)}" if port else "0"))
-    return "\n".join(lines) + "\n"
+    return lines

@@ -39,9 +39,10 @@ FIRST_PORT = 1_000_000  # after the ports of the design
 #: Assertions and $display are no part of the circuit.
 CHECKS = ("chformal -remove", "delete t:$print")
 CLEAN = ("opt_clean", "memory_nordff")
-#: Flip-flops to $dff: with a level on set, reset or load, Q shows it at once. That is exact at the
-#: clock's edges as long as a pulse lasts over one.
-PLAIN = ("dffunmap", "async2sync", "bwmuxmap")
+#: Flip-flops to $dff (`async2sync` leaves synchronous resets, hence twice): with a level on set,
+#: reset or load, Q shows it at once. That is exact at the clock's edges as long as a pulse lasts
+#: over one.
+PLAIN = ("dffunmap", "async2sync", "dffunmap", "bwmuxmap")
 
 #: Initial blocks that do nothing but fill memories (or vectors) word by word.
 _CONTENTS = re.compile(
@@ -225,6 +226,8 @@ def _cut_registers(yosys: _Yosys, inits: dict[tuple[str, int], str]) -> list[Jso
     cells = [cell for cell in top.cells_.values() if cell.is_builtin_ff()]
     table = []
     for n, cell in enumerate(sorted(cells, key=lambda cell: cell.name.str())):
+        if cell.type.str() != "$dff":
+            raise AssertionError(f"{cell.type.str()} has a next state that is not its input D")
         state, following = cell.getPort(yosys.id("\\Q")), cell.getPort(yosys.id("\\D"))
         bits = [inits.get((b.wire.name.str(), b.offset), "x") for b in state.bits()]
         init = int("".join(reversed(bits)).replace("x", "0"), 2)

@@ -107,15 +107,8 @@ class Prepared:
         return np.searchsorted(done, faults.cycle), np.minimum(stop, len(done))
 
     def check(self, faults: Faults) -> None:
-        """InputError if there are no faults, or one strikes no bit or no cycle of the run."""
-        if not len(faults) or (np.diff(faults.first) < 1).any():
-            raise InputError("no faults: each experiment needs at least one event")
-        if faults.target.min() < 0 or faults.target.max() >= self.model.design.space.size:
-            raise InputError("a fault strikes no bit of the design")
-        if faults.start.min() < 0 or faults.start.max() > self.golden.done[-1]:
-            raise InputError("a fault strikes outside the fault-free run")
-        if (faults.stop <= faults.start).any():
-            raise InputError("a fault ends before it starts")
+        """InputError for faults that cannot be run (`Faults.check`)."""
+        faults.check(self.model.design.space, int(self.golden.done[-1]) + 1)
 
 
 def stimulus(

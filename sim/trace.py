@@ -1,8 +1,8 @@
 """A fault-free run of a design as values of its ports, one row a clock cycle.
 
 Made by a bench that is not ours (sim/foreign), replayed by the engines: cycle t ends with rising
-edge t of the clock, and row t holds what a flip-flop samples at that edge. A flip at the start of
-cycle t strikes after edge t - 1.
+edge t of the clock, and row t holds what a flip-flop samples at that edge; the last row is the
+cycle in which the bench ends. A flip at the start of cycle t strikes after edge t - 1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Trace:
     """Values of all inputs but the clock, and of all outputs, before each rising edge.
 
     `stimulus` uint8 [cycles, sum of bytes of `inputs`], `response` uint8 [cycles, sum of bytes of
-    `outputs`]: the ports side by side, each in its own whole bytes.
+    `outputs`]: the ports side by side, each in its own whole bytes. A replay has to give the
+    recorded outputs from cycle `settled` on: before it an asynchronous reset that is active from
+    the beginning, without an edge, is a level to the engines and nothing to the simulation.
     """
 
     clock: str
@@ -55,10 +57,11 @@ class Trace:
     outputs: tuple[Port, ...]
     stimulus: Words
     response: Words
+    settled: int = 0
 
     @property
     def cycles(self) -> int:
-        """Number of rising edges."""
+        """Number of rows, one more than rising edges."""
         return len(self.stimulus)
 
     def column(self, name: str) -> Words:
