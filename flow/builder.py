@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..hw.config import LayerConfig, WindowedConfig, inlet
+from ..hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, inlet
 from ..hw.configure import Fold
 from ..hw.join_config import JoinConfig
+from ..hw.linear_config import LinearConfig
 from ..hw.site import ROLES
 from ..hw.timing import Timing
 from ..quant import serialize
@@ -285,7 +286,22 @@ def _layer(layer: LayerConfig, folding: Mapping[str, Fold]) -> dict[str, Any]:
             "passes": len(window.passes) if window else 1,
             "steps": layer.steps,
             "beats": layer.beats,
+            "multiply": _multiply(layer),
         },
+    }
+
+
+def _multiply(layer: LayerConfig) -> dict[str, Any] | None:
+    """When a step is where, in cycles after its issue; None for a layer without multipliers."""
+    if not isinstance(layer, LinearConfig) or layer.multiplier == "shift":
+        return None
+    return {
+        "issued": f"{layer.name}.sequencer.valid_1",
+        "lanes": layer.pe,
+        "adds": ADDS_PER_RANK,
+        "weight": 2,
+        "product": 3,
+        "accumulator": layer.lane_cycles,
     }
 
 

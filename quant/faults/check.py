@@ -71,7 +71,8 @@ def _check_kind(
     _within(where, "index", faults.index[rows], 0, size - 1)
     if kind in (Tensor.WEIGHT_READ, Tensor.INPUT_READ, Tensor.PRODUCT):
         _within(where, "step", faults.step[rows], 0, terms - 1)
-        _within(where, "span", faults.span[rows], 1, terms - int(faults.step[rows].max()))
+        _within(where, "span", faults.span[rows], 1, terms)
+        _within(where, "last product", faults.step[rows] + faults.span[rows], 1, terms)
     elif kind == Tensor.ACCUMULATOR:
         _within(where, "step", faults.step[rows], LAST, terms - 1)
     _check_change(where, kind, faults, rows, bits)

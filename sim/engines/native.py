@@ -7,14 +7,15 @@ to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...quant.errors import ClaimError
+from ...quant.errors import ClaimError, InputError
 from ...quant.ir import IntArray
+from ...quant.names import printable
 from ..faults import Faults
 from ..manifest import Words
 from ..native_model import Design, NativeModel, container_bytes
@@ -25,7 +26,16 @@ from .native_process import Answer, Part, Setup
 if TYPE_CHECKING:
     from ..steady import Prepared, Stimulus
 
-__all__ = ["RESET_CYCLES", "Golden", "Timing", "golden", "inject", "register_values", "unpacked"]
+__all__ = [
+    "RESET_CYCLES",
+    "Golden",
+    "Timing",
+    "golden",
+    "inject",
+    "register_bits",
+    "register_values",
+    "unpacked",
+]
 
 RESET_CYCLES = 3
 
@@ -74,6 +84,29 @@ def register_values(model: NativeModel, stimulus: Stimulus, cycles: IntArray) ->
     """Golden values at the start of each of `cycles`, in the order of `cut.registers`."""
     raw = native_process.states(_setup(model, stimulus), cycles)
     return unpacked(model.design, raw, len(cycles))
+
+
+def register_bits(
+    model: NativeModel, stimulus: Stimulus, cycles: IntArray, names: Sequence[str]
+) -> list[Words]:
+    """Golden value [cycles] of the one-bit registers `names` at the start of each of `cycles`;
+    InputError for a name that the design has not."""
+    design = model.design
+    raw = native_process.states(_setup(model, stimulus), cycles)
+    states = np.frombuffer(raw, np.uint8).reshape(len(cycles), -1)
+    sizes = [container_bytes(row["width"]) for row in design.cut.registers]
+    at = dict(
+        zip((row["cell"] for row in design.cut.registers), np.cumsum([0, *sizes]), strict=False)
+    )
+    registers = {register.name: register for register in design.registers}
+    found = []
+    for name in names:
+        if name not in registers:
+            raise InputError(f"the design has no register {printable(name)}; build it again")
+        bit = registers[name].bits[0]
+        column = states[:, at[bit.cell] + bit.index // 8]
+        found.append((column >> np.uint8(bit.index % 8)) & np.uint8(1))
+    return found
 
 
 def unpacked(design: Design, raw: bytes, count: int) -> list[list[int]]:
