@@ -130,18 +130,49 @@ def inject(args: Namespace) -> Done:
 
     if args.replay is not None:
         return _replay(args)
-    from ..sim.campaign import run_campaign
-
     options = inject_options.campaign(args)
-    with Progress(not args.json) as progress:
-        result = run_campaign(args.directory, progress=progress, **options)
     if args.heatmap is not None:
-        from .heatmap import draw
+        from . import heatmap
 
-        draw(args.directory, result, args.heatmap)
+        heatmap.check(args.heatmap)
+    with Progress(not args.json) as progress:
+        result = _campaign(args, options, progress)
+    if args.heatmap is not None:
+        heatmap.draw(args.directory or args.output, result["id"], args.heatmap)
     disagreements = result["audit"]["disagreements"]
     failure = f"audit: {disagreements} faults went another way in cocotb" if disagreements else None
     return Done(result, inject_text.inject, failure)
+
+
+def _campaign(args: Namespace, options: Result, progress: Progress) -> Result:
+    """The campaign that the engine's name or --verilog asks for."""
+    if args.verilog is not None:
+        return _foreign(args, options, progress)
+    if args.engine == "netlist":
+        from .mapped_netlist import run_netlist_campaign
+
+        return run_netlist_campaign(
+            args.directory, target=args.target, progress=progress, **options
+        )
+    from ..sim.campaign import run_campaign
+
+    return run_campaign(args.directory, progress=progress, **options)
+
+
+def _foreign(args: Namespace, options: Result, progress: Progress) -> Result:
+    """A fault campaign on a design and a bench that are not ours."""
+    from dataclasses import fields
+
+    from ..sim.campaign import Options, run_on
+    from ..sim.foreign.testbed import ForeignTestbed
+    from . import foreign_options
+
+    chosen = Options(**{f.name: options[f.name] for f in fields(Options) if f.name in options})
+    ForeignTestbed.check_engine(chosen.engine)
+    progress("compiling the design and running its bench")
+    testbed = foreign_options.open_testbed(args)
+    operation = {key: options[key] for key in ("workers", "resume")}
+    return run_on(testbed, args.output, chosen, progress=progress, **operation)
 
 
 def _replay(args: Namespace) -> Done:

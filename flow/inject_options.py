@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..quant.errors import InputError
+from . import foreign_options
 from .arguments import count, positive, share, small, whole
 
 __all__ = ["add", "campaign", "check_replay"]
 
-ENGINES = ("native", "cocotb")
+ENGINES = ("native", "bitparallel", "cocotb", "netlist")
 _SAME = (
     *("engine", "faults", "margin", "until", "exhaustive", "confidence", "strata", "seed"),
     *("audit", "inputs", "first_input", "inputs_file", "workers", "resume"),
@@ -21,17 +22,22 @@ _SAME = (
 
 def add(command: argparse.ArgumentParser, directory: str) -> None:
     """The options; `directory` is the help of DIR."""
-    command.add_argument("directory", type=Path, metavar="DIR", help=directory)
+    command.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=directory)
     command.add_argument(
         "--engine",
         choices=ENGINES,
         default="native",
-        help="native: compiled C++, fast; cocotb: slow, independent of it",
+        help="native: compiled C++, fast; bitparallel: hundreds of faults at a time; cocotb: slow, "
+        "independent of both; netlist: the mapped netlist, bits of its look-up tables too",
+    )
+    command.add_argument(
+        "--target", metavar="T", help="of engine netlist (default: the one it was built for)"
     )
     _size(command)
     _faults(command)
     _inputs(command)
     _operation(command)
+    foreign_options.add(command)
 
 
 def _size(command: argparse.ArgumentParser) -> None:
@@ -88,7 +94,11 @@ def _faults(command: argparse.ArgumentParser) -> None:
         metavar="R",
         help="a Poisson number of upsets: R per bit and cycle, with --clock per bit and second",
     )
-    group.add_argument("--clock", type=positive, metavar="MHZ", help="that --rate counts with")
+    group.add_argument(
+        "--clock",
+        metavar="MHZ|PORT",
+        help="clock rate that --rate counts with; with --verilog the clock's name",
+    )
     for key in ("layer", "role"):
         group.add_argument(
             f"--{key}", action="append", default=[], metavar="NAME", help=f"only this {key}"
@@ -161,9 +171,14 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.waves:
         raise InputError("--waves needs --replay ID")
-    if args.clock is not None and args.rate is None:
-        raise InputError("--clock needs --rate")
-    rate = args.rate if args.clock is None else args.rate / (args.clock * 1e6)
+    foreign_options.check(args)
+    if args.target is not None and args.engine != "netlist":
+        raise InputError("--target needs --engine netlist")
+    rate = args.rate
+    if args.clock is not None and args.verilog is None:
+        if args.rate is None:
+            raise InputError("--clock needs --rate")
+        rate /= _megahertz(args.clock) * 1e6
     model = FaultModel(
         kind=args.fault,
         bits=args.bits,
@@ -177,6 +192,13 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
     if args.offer < 1 or args.ready < 1:
         stalls = Stalls(args.offer, args.ready, args.seed)
     return {name: getattr(args, name) for name in _SAME} | {"model": model, "stalls": stalls}
+
+
+def _megahertz(text: str) -> float:
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"--clock {error}") from None
 
 
 def check_replay(args: argparse.Namespace) -> None:

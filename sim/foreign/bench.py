@@ -68,20 +68,19 @@ def build(
 
 
 def _wrapper(source: Source, flag: str | None) -> str:
-    """The wrapper: ports in the layout of a trace, the first one lowest."""
+    """The wrapper: ports in the layout of a row of a trace, the first one lowest."""
     dut = source.top
-    rows = []
+    lines = [f"module {WRAPPER};", f"  {dut} {dut}();", "  reg [31:0] tercet_edges = 0;"]
     for name, ports in (("stimulus", source.inputs), ("response", source.outputs)):
         parts = [f"{{{8 * p.bytes}'d0 | {dut}.{p.name}}}" for p in reversed(ports)] or ["8'd0"]
-        rows.append((name, 8 * max(1, _bytes(ports)), ", ".join(parts)))
-    lines = [f"module {WRAPPER};", f"  {dut} {dut}();", "  reg [31:0] tercet_edges = 0;"]
-    lines += [f"  reg [{bits - 1}:0] tercet_{name};" for name, bits, _ in rows]
-    lines += ["  reg tercet_before = 0;"]
+        bits = 8 * max(1, _bytes(ports))
+        lines += [f"  reg [{bits - 1}:0] tercet_{name};"]
+        lines += [f"  wire [{bits - 1}:0] tercet_{name}_now = {{{', '.join(parts)}}};"]
     raised = f"(|{dut}.{flag})" if flag else "1'b0"
-    lines += [f"  wire tercet_flagged = tercet_before | {raised};"]
+    lines += ["  reg tercet_before = 0;", f"  wire tercet_flagged = tercet_before | {raised};"]
     lines += [f"  always @(posedge {dut}.{source.clock}) begin"]
     lines += ["    tercet_edges <= tercet_edges + 1;", "    tercet_before <= tercet_flagged;"]
-    lines += [f"    tercet_{name} <= {{{parts}}};" for name, _, parts in rows]
+    lines += [f"    tercet_{name} <= tercet_{name}_now;" for name in ("stimulus", "response")]
     return "\n".join([*lines, "  end", "endmodule", ""])
 
 
@@ -94,7 +93,7 @@ def _main(source: Source, text: str) -> str:
     if text.count(EVALUATION) != 1 or "\nint main(" not in text:
         raise InputError("this cocotb is not known: pip install 'tercet[sim]'")
     place = f"state.top->rootp->{WRAPPER}__DOT__tercet_"
-    names = ("edges", "stimulus", "response", "flagged")
+    names = ("edges", "flagged", "stimulus", "response", "stimulus_now", "response_now")
     macros = [f"#define TERCET_{name.upper()} ({place}{name})" for name in names]
     macros += [f"#define TERCET_STIMULUS_BYTES {_bytes(source.inputs)}u"]
     macros += [f"#define TERCET_RESPONSE_BYTES {_bytes(source.outputs)}u", ""]
@@ -136,11 +135,12 @@ def _record(bench: Bench) -> tuple[Words, Exception | None]:
         failure = _failure(bench, work, status)
         file = work / "trace"
         raw = np.frombuffer(file.read_bytes() if file.is_file() else b"", np.uint8)
-        return raw.reshape(-1, width), failure or _unclocked(bench, len(raw))
+        rows = raw.reshape(-1, width)
+        return rows, failure or _unclocked(bench, len(rows) - 1)
 
 
-def _unclocked(bench: Bench, rows: int) -> Exception | None:
-    if rows:
+def _unclocked(bench: Bench, edges: int) -> Exception | None:
+    if edges > 0:
         return None
     clock = bench.source.clock
     return InputError(

@@ -45,11 +45,12 @@ class Status(enum.IntEnum):
 class Played:
     """What became of n experiments: `status` [n] of `Status`; `flagged` [n] whether the flag was
     seen before the end; `differs` [n] the first cycle in which an output was not as without a
-    fault, -1 if none was."""
+    fault, -1 if none was in the `cycles` [n] that ended before the bench did."""
 
     status: Words
     flagged: Words
     differs: IntArray
+    cycles: IntArray
 
 
 def play(
@@ -67,14 +68,14 @@ def play(
     process was lost; InputError if a register cannot be reached.
     """
     places = _Places(bench.source.design, bench.source.top)
-    rows = np.zeros((len(faults), 3), np.int64)
+    rows = np.zeros((len(faults), 4), np.int64)
     order = np.argsort(faults.cycle, kind="stable")
     for start in range(0, len(order), CHUNK):
         chosen = order[start : start + CHUNK]
         rows[chosen] = _play(bench, trace, faults.take(chosen), places, workers)
         if progress is not None:
             progress(len(chosen))
-    return Played(rows[:, 0].astype(np.uint8), rows[:, 1].astype(np.uint8), rows[:, 2])
+    return Played(rows[:, 0].astype(np.uint8), rows[:, 1].astype(np.uint8), rows[:, 2], rows[:, 3])
 
 
 class _Places:
@@ -106,10 +107,12 @@ class _Places:
 def _play(
     bench: Bench, trace: Trace, faults: Faults, places: _Places, workers: int | None
 ) -> IntArray:
-    """One simulation of experiments in the order of their cycles: status, flagged, differs."""
+    """One simulation of experiments in the order of their cycles: the columns of `Played`."""
     targets, which = np.unique(faults.target, return_inverse=True)
     stop = np.minimum(faults.stop, PERMANENT)
     events = np.stack((which, faults.mode, faults.start, stop), axis=1)
+    owner = np.repeat(np.arange(len(faults)), np.diff(faults.first))
+    events = events[np.lexsort((faults.start, owner))]  # the first one is when a child is forked
     limit = 2 * trace.cycles + SLACK_CYCLES
     cores = workers or len(os.sched_getaffinity(0))
     header = [limit, cores, WALL_S, len(faults), len(events), len(targets)]
@@ -149,4 +152,4 @@ def _checked(found: IntArray, count: int) -> IntArray:
     if (rows[:, 1] == Status.LOST).any():
         raise ClaimError("cocotb engine: a process of the bench crashed")
     differs = np.where(rows[:, 4] == NEVER, -1, rows[:, 4])
-    return np.stack((rows[:, 1], rows[:, 2], differs), axis=1)
+    return np.stack((rows[:, 1], rows[:, 2], differs, rows[:, 3]), axis=1)

@@ -32,7 +32,7 @@ struct Record { uint32_t experiment, status, flagged, edges, differs; };
 struct Variable { uint8_t* data; uint32_t bytes, words; };
 
 struct State {
-    bool started = false, child = false;
+    bool started = false, child = false, over = false;
     uint32_t last = 0, limit = 0, workers = 1, seconds = 0, next = 0, experiments = 0;
     uint32_t mine = 0, differs = NEVER;
     std::vector<uint32_t> first;
@@ -201,22 +201,19 @@ bool fork_all() {
     return false;
 }
 
-// What the ports showed at the edge that has just passed: kept, or compared with the golden run.
-void sample() {
-    const uint8_t* stimulus = (const uint8_t*)&TERCET_STIMULUS;
-    const uint8_t* response = (const uint8_t*)&TERCET_RESPONSE;
+// Row `row` of the run: kept, or compared with the golden one.
+void look(uint32_t row, const void* stimulus, const void* response) {
     if (state.trace) {
         std::fwrite(stimulus, 1, TERCET_STIMULUS_BYTES, state.trace);
         std::fwrite(response, 1, TERCET_RESPONSE_BYTES, state.trace);
         return;
     }
-    const size_t at = size_t(state.last - 1) * state.row;
-    const bool over = at >= state.golden.size();
-    const bool same =
-        !over && !std::memcmp(response, &state.golden[at + TERCET_STIMULUS_BYTES],
-                              TERCET_RESPONSE_BYTES);
+    const size_t at = size_t(row) * state.row;
+    const bool there = at < state.golden.size();
+    const bool same = there && !std::memcmp(response, &state.golden[at + TERCET_STIMULUS_BYTES],
+                                            TERCET_RESPONSE_BYTES);
     if (state.child) {
-        if (!same && state.differs == NEVER) state.differs = state.last - 1;
+        if (!same && state.differs == NEVER) state.differs = row;
     } else if (!same || std::memcmp(stimulus, &state.golden[at], TERCET_STIMULUS_BYTES)) {
         stop(NOT_GOLDEN, "the bench ran differently");
     }
@@ -228,9 +225,9 @@ void after_eval(Vtop* top) {
         load();
         if (fork_all()) return;
     }
-    if (TERCET_EDGES == state.last) return;
+    if (state.over || TERCET_EDGES == state.last) return;
     state.last = TERCET_EDGES;
-    sample();
+    look(state.last - 1, &TERCET_STIMULUS, &TERCET_RESPONSE);
     if (state.last >= state.limit) {
         if (state.child) finish(HANG);
         stop(TOO_LONG, "too many cycles");
@@ -241,7 +238,11 @@ void after_eval(Vtop* top) {
 
 }  // namespace tercet
 
-// Called by benches/record.py: a test has failed (1), or all have passed (0).
+// Called by benches/record.py: a test has failed (1), or all have passed (0). The cycle in which
+// the bench ends is the last row, as the ports are now; what the clock does later is no part of it.
 extern "C" void tercet_end(int failed) {
-    if (tercet::state.child) tercet::finish(failed ? tercet::FAILED : tercet::PASSED);
+    using tercet::state;
+    if (!state.over && !failed) tercet::look(state.last, &TERCET_STIMULUS_NOW, &TERCET_RESPONSE_NOW);
+    if (state.child) tercet::finish(failed ? tercet::FAILED : tercet::PASSED);
+    if (!failed) state.over = true;
 }

@@ -7,6 +7,7 @@ again with the real upset, and its verdict decides.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ class ForeignTestbed:
         self.interval = float(trace.cycles - window[0])
         self.inputs: IntArray = np.zeros(1, np.int64)
         self.holds = Holds(bench.source, trace)
-        self._replay = Replay(bench.source, trace, window[0])
+        self._replay = Replay(bench.source, trace)
         rows = trace.stimulus.tobytes() + trace.response.tobytes()
         self.origin: Json = {
             "design": bench.source.digest,
@@ -86,7 +87,9 @@ class ForeignTestbed:
         source = read(verilog, top, clock, include=include, define=define)
         made = benches.build(source, bench, flag=flag, max_cycles=max_cycles)
         trace = benches.record(made)
-        testbed = cls(made, trace, first_cycle(source, trace, reset, first))
+        window = first_cycle(source, trace, reset, first)
+        settled = min(window[0], Holds(source, trace).first_free)
+        testbed = cls(made, dataclasses.replace(trace, settled=settled), window)
         recipe: Json = {"verilog": [str(path) for path in verilog], "bench": str(bench)}
         recipe |= {"include": [str(path) for path in include], "define": list(define)}
         recipe |= {"top": top, "clock": clock, "flag": flag, "reset": reset, "first": first}
@@ -163,10 +166,11 @@ def _judge(played: Played) -> Words:
 
 
 def _check_same(seen: Replayed, chosen: IntArray, played: Played) -> None:
-    """ClaimError unless the bench's simulation saw an output differ where the replay did."""
+    """ClaimError unless an output differed in the bench's simulation in the same cycle as in the
+    replay, or the bench ended before the end of that cycle."""
     wanted = seen.end_cycle[chosen]
-    ended = played.status != Status.HANG
-    wrong = np.flatnonzero(ended & ((played.differs < 0) | (played.differs > wanted)))
+    first = np.where(played.differs < 0, played.cycles, played.differs)
+    wrong = np.flatnonzero(first > wanted)
     if len(wrong):
         raise ClaimError(
             f"an output differs in cycle {wanted[wrong[0]]} of the replay, not in the bench's "

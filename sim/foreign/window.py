@@ -39,6 +39,7 @@ def first_cycle(
 
 
 def _after_first_span(active: Flags) -> int:
+    """The cycle after the first span of active cycles; 0 if none is."""
     if not active.any():
         return 0
     begin = int(np.argmax(active))
@@ -100,6 +101,11 @@ class Holds:
                 if number is not None:
                     self._row[number] = rows[conditions]
         self.cycles: Flags = np.array(found, bool).reshape(len(found), trace.cycles)
+
+    @property
+    def first_free(self) -> int:
+        """The cycle after the first span in which bits are held; 0 if none ever is."""
+        return _after_first_span(self.cycles.any(axis=0))
 
     def effective(self, faults: Faults) -> Faults:
         """The faults without what strikes a held bit; an experiment may be left without events."""
