@@ -70,9 +70,17 @@ def replay(
 def _reopen(directory: Path, header: Json, name: str) -> Testbed:
     """The testbed of a campaign; InputError if the design has changed since."""
     recipe = header["testbed"]
-    if recipe["kind"] != "stream":
-        raise InputError(f"{printable(name)}: only campaigns on a build directory are replayed")
-    testbed = StreamTestbed.reopen(directory, recipe)
+    testbed: Testbed
+    if recipe["kind"] == "foreign":
+        from .foreign.testbed import ForeignTestbed
+
+        testbed = ForeignTestbed.reopen(recipe)
+    elif recipe["kind"] == "netlist":
+        from .mapped import MappedTestbed
+
+        testbed = MappedTestbed.reopen(directory, recipe)
+    else:
+        testbed = StreamTestbed.reopen(directory, recipe)
     for key in ("design", "inputs_digest"):
         there, wanted = testbed.origin[key], header[key]
         if there != wanted:
@@ -109,8 +117,13 @@ def _waves(
 ) -> list[str]:
     from .engines import cocotb
 
-    if not isinstance(testbed, StreamTestbed):
-        raise InputError("--waves: only campaigns on a build directory have waves")
+    if (
+        not isinstance(testbed, StreamTestbed)
+        or (faults.target >= testbed.space.first_config).any()
+    ):
+        raise InputError(
+            "--waves: only upsets of registers and memories of a build directory have waves"
+        )
     tell("writing waves")
     names = (f"replay-{number}.vcd", f"golden-{number}.vcd")
     cocotb.trace(testbed.prepared, faults, folder, names)

@@ -30,7 +30,17 @@ from ..quant.names import printable
 from . import toolchain
 from .targets import Site
 
-__all__ = ["Batch", "Shelf", "Table", "campaign_id", "folder", "load", "versions"]
+__all__ = [
+    "Batch",
+    "Shelf",
+    "SiteRow",
+    "Table",
+    "campaign_id",
+    "folder",
+    "load",
+    "load_sites",
+    "versions",
+]
 
 Json = dict[str, Any]
 Column = np.ndarray[Any, np.dtype[Any]]
@@ -73,6 +83,18 @@ class Batch:
     outcome: Column
     inferences: Column
     disorder: Column
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """A site as it is kept: as `Site`, with the number of its `bits` in place of its targets."""
+
+    name: str
+    kind: str
+    role: str
+    layer: str
+    lane: int | None
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -176,6 +198,12 @@ class Shelf:
     def report(self) -> Json | None:
         """The report, once the campaign is finished."""
         return self._value("report")
+
+    @property
+    def sites(self) -> list[SiteRow]:
+        """The sites by their numbers."""
+        rows = self._rows("select name, kind, role, layer, lane, bits from site order by number")
+        return [SiteRow(*row) for row in rows]
 
     @property
     def experiments(self) -> int:
@@ -306,3 +334,9 @@ def load(directory: Path, name: str) -> tuple[Json, Table]:
         if report is None:
             raise InputError(f"{directory}: campaign {printable(name)} is not finished; resume it")
         return report, shelf.table()
+
+
+def load_sites(directory: Path, name: str) -> list[SiteRow]:
+    """The sites of campaign `name`, by their numbers in `Table.site`."""
+    with Shelf(folder(directory, name) / "campaign.sqlite", read_only=True) as shelf:
+        return shelf.sites

@@ -105,7 +105,7 @@ def _check_fresh(found: Manifest) -> None:
 class StreamTestbed:
     """A build directory's design with frames one after the other, in the steady state."""
 
-    engines: tuple[str, ...] = ("native", "cocotb")
+    engines: tuple[str, ...] = ("native", "bitparallel", "cocotb")
 
     def __init__(self, prepared: Prepared, recipe: Json) -> None:
         design, play, found = prepared.model.design, prepared.stimulus, prepared.model.manifest
@@ -187,6 +187,10 @@ class StreamTestbed:
         self.check_engine(engine)
         if engine == "native":
             inject = native.inject
+        elif engine == "bitparallel":
+            from .engines import bitparallel
+
+            inject = bitparallel.inject
         else:
             from .engines import cocotb  # needs cocotb installed
 

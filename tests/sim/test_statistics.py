@@ -7,10 +7,12 @@ import pytest
 
 from tercet.sim.statistics import (
     Counts,
+    Looks,
     clopper_pearson,
     cluster_interval,
     ratio,
     sample_size,
+    stratified,
     vulnerable_bit_cycles,
     wilson,
 )
@@ -128,3 +130,68 @@ def test_paired_campaigns_need_equal_inputs():
 
     with pytest.raises(ValueError, match="same inputs"):
         ratio(one, two, paired=True)
+
+
+def test_nothing_is_unknown_of_a_population_that_was_run_whole():
+    assert wilson(3, 100, population=100) == (0.03, 0.03)
+    wide, narrow = wilson(30, 1000), wilson(30, 1000, population=1500)
+    assert narrow[1] - narrow[0] == pytest.approx((wide[1] - wide[0]) / math.sqrt(3), rel=0.02)
+
+
+def test_intervals_of_samples_without_replacement_cover():
+    rng, population = np.random.default_rng(6), 2000
+    events = rng.hypergeometric(100, population - 100, 1000, 400).tolist()
+    covered = [low <= 0.05 <= high for low, high in (wilson(k, 1000, 0.95, 2000) for k in events)]
+
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_strata_are_weighted_by_their_sizes_and_cover():
+    sizes, p = np.array([100_000, 20_000, 1_000]), np.array([0.001, 0.05, 0.6])
+    trials, truth = np.array([500, 500, 50]), float((sizes * p).sum() / sizes.sum())
+    rng, covered, values = np.random.default_rng(9), [], []
+    for _ in range(300):
+        value, low, high = stratified(rng.binomial(trials, p), trials, sizes)
+        covered.append(low <= truth <= high)
+        values.append(value)
+
+    assert np.mean(values) == pytest.approx(truth, rel=0.05)
+    assert np.mean(covered) >= 0.92
+
+
+def test_strata_narrow_the_interval_where_they_explain_the_rate():
+    sizes, trials = np.array([5000, 5000]) * 100, np.array([500, 500])
+    events = np.array([5, 495])
+    value, low, high = stratified(events, trials, sizes)
+    wide = wilson(500, 1000)
+
+    assert value == pytest.approx(0.5)
+    assert high - low < (wide[1] - wide[0]) / 2
+
+
+def test_the_largest_look_always_reaches_the_margin():
+    for margin in (0.05, 0.01):
+        looks = Looks(margin)
+        sizes = looks.sizes
+
+        assert sizes == sorted(sizes)
+        assert len(sizes) == looks.number
+        assert all(looks.enough(k, sizes[-1]) for k in (0, sizes[-1] // 3, sizes[-1] // 2))
+        assert not looks.enough(sizes[4] // 2, sizes[4])
+
+
+@pytest.mark.parametrize("p", [0.01, 0.2])
+def test_an_interval_that_was_waited_for_covers(p):
+    rng, looks, covered, ends = np.random.default_rng(11), Looks(0.05, confidence=0.9), [], set()
+    for _ in range(200):
+        draws = np.cumsum(rng.random(looks.sizes[-1]) < p)
+        for size in looks.sizes:
+            events = int(draws[size - 1])
+            if looks.enough(events, size):
+                break
+        low, high = looks.interval(events, size)
+        ends.add(size)
+        covered.append(low <= p <= high)
+
+    assert np.mean(covered) >= 0.9
+    assert min(ends) < looks.sizes[-1]
