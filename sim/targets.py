@@ -45,8 +45,8 @@ _KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Site:
-    """A register, a memory, or the INIT of a look-up table: `targets` [bits] numbers its bits in the
-    design's `Space`, bit 0 first, a memory's word by word."""
+    """A register, a memory, or the INIT of a look-up table: `targets` [bits] numbers its bits in
+    the design's `Space`, bit 0 first, a memory's word by word."""
 
     name: str
     kind: Kind
