@@ -175,10 +175,12 @@ def _looks(result: Json, setting: Setting) -> Json:
     if setting.looks is None:
         return {}
     critical = result["outcomes"][Outcome.SDC_CRITICAL.label]
-    low, high = setting.looks.interval(critical, result["experiments"])
-    result["sdc_critical"] |= {"low": low, "high": high}
+    rate = result["sdc_critical"]
+    if setting.source.model.several or result["experiments"] < setting.source.size:
+        low, high = setting.looks.interval(critical, result["experiments"])
+        rate |= {"low": low, "high": high}
     looks = {"margin": setting.looks.margin, "looks": setting.looks.number}
-    return {"until": looks | {"half_width": (high - low) / 2}}
+    return {"until": looks | {"half_width": (rate["high"] - rate["low"]) / 2}}
 
 
 def _poisson(result: Json, setting: Setting) -> Json:

