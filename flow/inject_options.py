@@ -26,9 +26,9 @@ def add(command: argparse.ArgumentParser, directory: str) -> None:
     command.add_argument(
         "--engine",
         choices=ENGINES,
-        default="native",
-        help="native: compiled C++, fast; bitparallel: hundreds of faults at a time; cocotb: slow, "
-        "independent of both; netlist: the mapped netlist, bits of its look-up tables too",
+        help="native (default): compiled C++, fast; bitparallel: hundreds of faults at a time; "
+        "cocotb: slow, independent of both; netlist: the mapped netlist, bits of its look-up "
+        "tables too",
     )
     command.add_argument(
         "--target", metavar="T", help="of engine netlist (default: the one it was built for)"
@@ -55,7 +55,11 @@ def _size(command: argparse.ArgumentParser) -> None:
         metavar="E",
         help="stop as soon as the interval of the critical rate is within +-E",
     )
-    group.add_argument("--exhaustive", action="store_true", help="every site x every cycle")
+    group.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="every site x every cycle; without --engine by fault collapsing (seu)",
+    )
     group.add_argument(
         "--confidence",
         type=positive,
@@ -191,7 +195,14 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
     stalls = None
     if args.offer < 1 or args.ready < 1:
         stalls = Stalls(args.offer, args.ready, args.seed)
-    return {name: getattr(args, name) for name in _SAME} | {"model": model, "stalls": stalls}
+    options = {name: getattr(args, name) for name in _SAME} | {"model": model, "stalls": stalls}
+    return options | {"engine": args.engine or _engine(args)}
+
+
+def _engine(args: argparse.Namespace) -> str:
+    """The engine if none is named: fault collapsing where it can be used."""
+    collapse = args.exhaustive and args.fault == "seu" and args.verilog is None
+    return "exhaustive" if collapse else "native"
 
 
 def _megahertz(text: str) -> float:

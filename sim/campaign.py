@@ -33,6 +33,8 @@ __all__ = ["Options", "compare", "run_campaign", "run_on"]
 DEFAULT_MARGIN = 0.01
 BATCH_S = 4.0
 FIRST_BATCH, LARGEST_BATCH = 4000, 1 << 20
+BROAD, FIRST_BROAD_BATCH = ("bitparallel", "exhaustive"), 1 << 16
+"""Engines that need many experiments at a time."""
 STRATA = ("none", "role", "layer")
 
 Progress = Callable[..., None]  # (what, done, total); the last two may be left out
@@ -46,7 +48,8 @@ class Options:
 
     `faults` experiments, or as many as +-`margin` (default 0.01) at `confidence` needs, or until
     the interval of the critical rate is within +-`until`, or all single upsets (`exhaustive`).
-    `strata` is none, role or layer. `audit` experiments are repeated in cocotb.
+    Engine `exhaustive` is the fast one for that. `strata` is none, role or layer. `audit`
+    experiments are repeated in cocotb.
     """
 
     engine: str = "native"
@@ -90,8 +93,8 @@ class Options:
                 "strata is for a sample of fixed size: not with exhaustive, until, per-inference "
                 "or rate"
             )
-        if self.engine == "exhaustive" and not self.exhaustive:
-            raise InputError("engine exhaustive runs all upsets; give exhaustive")
+        if self.engine == "exhaustive" and not (self.exhaustive and model.kind == "seu"):
+            raise InputError("engine exhaustive is for exhaustive campaigns of fault seu")
 
     @property
     def looks(self) -> statistics.Looks | None:
@@ -249,7 +252,8 @@ def _run(
     tell: Progress,
 ) -> None:
     """Run what is not kept yet, in batches of a few seconds."""
-    done, total, size = shelf.experiments, len(plan), FIRST_BATCH
+    done, total = shelf.experiments, len(plan)
+    size = FIRST_BROAD_BATCH if options.engine in BROAD else FIRST_BATCH
     looks = set(options.looks.sizes) if options.looks else set()
     while done < total:
         if done in looks and _enough(shelf, options):

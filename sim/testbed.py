@@ -19,7 +19,7 @@ from ..quant.ir import IntArray
 from ..quant.names import printable
 from . import manifest, outcomes, recovery
 from .engines import native
-from .faults import Faults, Space
+from .faults import Faults, Mode, Space
 from .manifest import Manifest, Words
 from .outcomes import Observed
 from .sites import Register
@@ -105,7 +105,7 @@ def _check_fresh(found: Manifest) -> None:
 class StreamTestbed:
     """A build directory's design with frames one after the other, in the steady state."""
 
-    engines: tuple[str, ...] = ("native", "bitparallel", "cocotb")
+    engines: tuple[str, ...] = ("native", "bitparallel", "exhaustive", "cocotb")
 
     def __init__(self, prepared: Prepared, recipe: Json) -> None:
         design, play, found = prepared.model.design, prepared.stimulus, prepared.model.manifest
@@ -173,13 +173,42 @@ class StreamTestbed:
     def run(
         self, engine: str, faults: Faults, *, workers: int | None = None, progress: More = None
     ) -> Verdicts:
-        """As `Testbed.run`; InputError for an engine that there is not."""
+        """As `Testbed.run`; InputError for an engine that there is not.
+
+        Engine `exhaustive` takes flips of flip-flop bits, best of all bits in adjacent cycles.
+        """
+        if engine == "exhaustive":
+            return self._collapse(faults, workers, progress)
         observed = self._observe(engine, faults, workers, progress)
         golden, output = self.prepared.golden.words, self.prepared.model.manifest.output
         outcome = outcomes.classify(observed, golden, output)
         last = self.prepared.watched(faults)[1] - 1
         disorder = recovery.disorder(observed, golden, last)
         return Verdicts(outcome, self._inferences(faults, observed), disorder)
+
+    def _collapse(self, faults: Faults, workers: int | None, progress: More) -> Verdicts:
+        """By dynamic fault collapsing of all flips in the cycles of `faults`."""
+        from .engines import exhaustive
+
+        single = len(faults) == len(faults.target) and (faults.mode == Mode.FLIP).all()
+        if not len(faults) or not single or faults.target.max() >= self.space.ff_bits:
+            raise InputError("engine exhaustive: single upsets of flip-flop bits only")
+        cycle, bit = faults.start, faults.target
+        start, stop = int(cycle.min()), int(cycle.max()) + 1
+        fates = exhaustive.run(self.prepared, start, stop, workers=workers)
+        broken = fates.observed.ends != outcomes.End.GOLDEN
+        malformed = (fates.observed.flags & outcomes.FrameFlag.MALFORMED) != 0
+        broken[fates.observed.experiment[malformed]] = True
+        fate = fates.fate[cycle - start, bit]
+        rows = np.flatnonzero((fate >= 0) & broken[fate])
+        last = self.prepared.watched(faults.take(rows))[1] - 1
+        disorder = np.zeros(len(faults), np.uint8)
+        seen = fates.of(cycle[rows], bit[rows])
+        disorder[rows] = recovery.disorder(seen, self.prepared.golden.words, last)
+        if progress is not None:
+            progress(len(faults))
+        at = (cycle - start, bit)
+        return Verdicts(fates.outcome[at], fates.inferences[at], disorder)
 
     def _observe(
         self, engine: str, faults: Faults, workers: int | None, progress: More

@@ -79,6 +79,19 @@ def test_the_cocotb_engine_runs_the_same_campaign(stateful_dir):
     assert slow["id"] != fast["id"]
 
 
+@pytest.mark.parametrize("engine", ["bitparallel"])
+def test_engines_agree_on_every_upset(stateful_dir, engine):
+    options = {"inputs": 2, "exhaustive": True, "audit": 0}
+    reports = [run_campaign(stateful_dir, engine=name, **options) for name in ("native", engine)]
+    tables = [store.load(stateful_dir, report["id"])[1] for report in reports]
+
+    for field in dataclasses.fields(store.Table):
+        one, other = (getattr(table, field.name) for table in tables)
+        assert np.array_equal(one, other), field.name
+    assert reports[0]["recovery"] == reports[1]["recovery"]
+    assert reports[0]["experiments"] == 18 * reports[0]["sites"]
+
+
 def test_a_disagreement_is_counted_and_named(stateful_dir, monkeypatch):
     observe = testbed.StreamTestbed._observe
 
@@ -207,11 +220,12 @@ def test_a_stale_manifest_is_refused(small_dir):
         ({"margin": 2.0}, "margin"),
         ({"confidence": 1.0}, "confidence"),
         ({"inputs": 0}, "inputs must be at least 1"),
-        ({"engine": "magic"}, "engine must be one of native, bitparallel, cocotb"),
+        ({"engine": "magic"}, "engine must be one of native, bitparallel, exhaustive, cocotb"),
         ({"first_input": 40}, "first input 40"),
         ({"audit": -1}, "audit must be 0 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"strata": "lane"}, "strata must be one of none, role, layer"),
+        ({"engine": "exhaustive"}, "exhaustive campaigns of fault seu"),
         ({"engine": "cocotb", "exhaustive": True, "until": 0.1}, "either until or exhaustive"),
         ({"model": FaultModel(kind="config")}, "zero sites"),
         ({"model": FaultModel(roles=("weigth",))}, "--role weigth: zero sites; .* accumulator"),
