@@ -8,6 +8,7 @@ from typing import Any
 from ..hw.config import LayerConfig, WindowedConfig
 from ..hw.join_config import JoinConfig
 from ..hw.linear_config import LinearConfig
+from ..hw.reduce_config import PoolConfig
 from .design import Design
 from .folding import Goal
 from .folding.solve import RESOURCES
@@ -60,7 +61,8 @@ def _layer(
     if isinstance(layer, LinearConfig):
         found |= _arithmetic(layer, interval)
     else:
-        found |= {"simd": None, "multiplier": None, "weights": None}
+        simd = layer.simd if isinstance(layer, PoolConfig) else None
+        found |= {"simd": simd, "multiplier": None, "weights": None}
         found |= {"multipliers": None, "utilisation": None}
     window = layer.window if isinstance(layer, WindowedConfig) else None
     return {

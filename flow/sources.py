@@ -90,9 +90,9 @@ def _folding(where: str, raw: Any, graph: Graph) -> dict[str, Fold]:
     entries = raw if isinstance(raw, dict) else {}
     for node in circuit_nodes(graph):
         name, entry = node.name, entries.get(node.name)
-        if not isinstance(entry, dict) or set(entry) != set(vars(Fold())):
+        if not isinstance(entry, dict) or {*entry, "pixels"} != set(vars(Fold())):
             raise InputError(f"{where}: folding lacks layer {name}; build the directory again")
-        if type(entry["pe"]) is not int or type(entry["simd"]) is not int:
+        if any(type(entry.get(key, 1)) is not int for key in ("pe", "simd", "pixels")):
             raise InputError(f"{where}: folding of layer {name} must hold integers")
         if not all(isinstance(entry[key], str) for key in ("multiplier", "weights")):
             raise InputError(f"{where}: folding of layer {name} must name multiplier and weights")

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from .config import ADDS_PER_RANK
 from .site import Site
 
-__all__ = ["adder_tree", "bipolar", "lut_multiply", "rom", "table"]
+__all__ = ["adder_tree", "bipolar", "lut_multiply", "max_tree", "rom", "table"]
 
 
 def bipolar(bit: Value) -> Value:
@@ -56,6 +56,22 @@ def adder_tree(
             m.d.sync += total.eq(part)
             sums.append(total)
         terms, rank = sums, rank + 1
+    return terms[0]
+
+
+def max_tree(m: Module, site: Site, terms: list[Value]) -> Value:
+    """The largest of `terms` of one shape, with a register behind every `ADDS_PER_RANK` of them."""
+    rank = 0
+    while len(terms) > 1:
+        found: list[Value] = []
+        for i in range(0, len(terms), ADDS_PER_RANK):
+            largest = terms[i]
+            for term in terms[i + 1 : i + ADDS_PER_RANK]:
+                largest = Mux(term > largest, term, largest)
+            best = site.register(terms[i].shape(), f"max_{site.lane}_{rank}_{i}", "accumulator")
+            m.d.sync += best.eq(largest)
+            found.append(best)
+        terms, rank = found, rank + 1
     return terms[0]
 
 

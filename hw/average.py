@@ -18,20 +18,28 @@ def group_bits(window: WindowConfig) -> int:
     return (len(window.passes) - 1).bit_length()
 
 
-def table_entries(window: WindowConfig, lanes: int, lane: int) -> list[int]:
-    """The table entry of each table index of a pool's requantiser at output lane `lane`.
+def _numbers(window: WindowConfig) -> list[int]:
+    """The different numbers of kernel columns inside the image."""
+    return sorted({n for counts in window.place_counts[1] for n in counts})
 
-    The index is the pass; where windows count what they hold, {class of columns, class of rows,
-    pass}, and the entry is that of (class of rows, class of columns, channel).
+
+def table_entries(window: WindowConfig, lanes: int, lane: int, pixel: int = 0) -> list[int]:
+    """The table entry of each table index of a pool's requantiser.
+
+    `lanes` are those of a pixel, `lane` one of them, `pixel` one of those that a window covers. The
+    index is the pass; where windows count what they hold, {class of columns, class of rows, pass},
+    and the entry is that of (number of rows, number of columns, channel).
     """
     passes = len(window.passes)
     if not any(window.place_bits):
         return [group * lanes + lane for group in range(passes)]
-    rows, columns = (len(counts) for counts in window.place_counts)
-    row_bits, column_bits = window.place_bits
+    rows, classes = window.place_counts
+    numbers, (row_bits, column_bits) = _numbers(window), window.place_bits
+    columns = [numbers.index(counts[pixel]) for counts in classes]
     return [
         (
-            (min(row, rows - 1) * columns + min(column, columns - 1)) * passes
+            (min(row, len(rows) - 1) * len(numbers) + columns[min(column, len(columns) - 1)])
+            * passes
             + min(group, passes - 1)
         )
         * lanes
@@ -56,7 +64,7 @@ class CountedRequantize(Requantize):
 def by_count(node: AvgPool, window: WindowConfig) -> CountedRequantize:
     """The table of a pool that counts elements; entries by (rows, columns, channel)."""
     table, channels = node.requantize, window.channels
-    counts = np.outer(*window.place_counts)
+    counts = np.outer(window.place_counts[0], _numbers(window))
     multiplier = ranges.window_multiplier(node, counts)
     bound = table.bound
     return CountedRequantize(

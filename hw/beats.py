@@ -276,7 +276,7 @@ class Link:
     def __init__(self, source: Stage | Inlet, sink: Stage, port: int) -> None:
         self.source, self.sink, self.index = source, sink, port
         self.port = sink.ports[port]
-        self.gather, self.split = ratios(source.lanes, sink.layer.in_lanes)
+        self.gather, self.split = ratios(source.lanes, sink.layer.in_lanes[port])
         self.reader = len(source.left)
         source.left.append(source.popped)
         self.seen: tuple[int, ...] = ()

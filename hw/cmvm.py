@@ -14,13 +14,13 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..quant.ir import IntArray
 
-__all__ = ["Adder", "AdderGraph", "Output", "csd", "solve"]
+__all__ = ["Adder", "AdderGraph", "Output", "copies", "csd", "solve"]
 
 Interval = tuple[int, int]
 Term = tuple[int, int]
@@ -147,6 +147,28 @@ def csd(value: int) -> list[tuple[int, int]]:
         value >>= 1
         shift += 1
     return digits
+
+
+def copies(graph: AdderGraph, places: Sequence[Sequence[int]], inputs: int) -> AdderGraph:
+    """The graph once for each of `places`, over `inputs` common elements of one interval.
+
+    Input n of copy k is element places[k][n]; the outputs are those of one copy after the other.
+    """
+    count, many = graph.inputs, len(places)
+    adders: list[Adder] = []
+    outputs: list[Output] = []
+    for place in places:
+        start = inputs + len(adders)
+        at = [*place, *range(start, start + len(graph.adders))]
+        adders += [replace(adder, a=at[adder.a], b=at[adder.b]) for adder in graph.adders]
+        outputs += [o if o.node is None else replace(o, node=at[o.node]) for o in graph.outputs]
+    return AdderGraph(
+        offsets=graph.offsets[:1] * inputs,
+        adders=tuple(adders),
+        outputs=tuple(outputs),
+        highs=graph.highs[:1] * inputs + graph.highs[count:] * many,
+        ranges=graph.ranges * many,
+    )
 
 
 def solve(matrix: IntArray, ranges: Sequence[Interval], slack: int = 0) -> AdderGraph:

@@ -99,7 +99,7 @@ class LayerConfig:
         return False
 
     @property
-    def in_lanes(self) -> int:
+    def in_lanes(self) -> tuple[int, ...]:
         """Elements of a word of each operand."""
         raise AssertionError("defined by each layer kind")
 
@@ -159,7 +159,8 @@ class LayerConfig:
 def inlet(layers: tuple[LayerConfig, ...]) -> tuple[int, int]:
     """Lanes of the input's beats, and bits of a lane: what its first reader takes."""
     reader = next(layer for layer in layers if INPUT in layer.sources)
-    return reader.in_lanes, reader.operand_bits[reader.sources.index(INPUT)]
+    port = reader.sources.index(INPUT)
+    return reader.in_lanes[port], reader.operand_bits[port]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,9 +170,9 @@ class WindowedConfig(LayerConfig):
     window: WindowConfig
 
     @property
-    def in_lanes(self) -> int:
-        """Channels of a buffered word."""
-        return self.window.word
+    def in_lanes(self) -> tuple[int, ...]:
+        """Elements of a buffered word."""
+        return (self.window.word,)
 
     @property
     def operand_bits(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from ..quant.ir import (
 )
 from .config import INPUT, LayerConfig, WindowedConfig
 from .fold import UNPROTECTED, Fold, Protection
-from .join_config import join
+from .join_layer import join_layer
 from .linear_layer import linear_layer, out_lanes
 from .reduce_layer import argmax_layer, pool_layer
 from .shift_config import shift_layer
@@ -135,11 +135,13 @@ def _layer(
         case MaxPool() | AvgPool() | GlobalAvgPool():
             layer = pool_layer(node, size, shape, kinds[0], out, found, fold)
         case ArgMax():
+            if fold.pixels != 1:
+                raise InputError(f"layer {node.name}: arg-max has one pixel; set pixels = 1")
             layer = argmax_layer(node, operands[0][-1], kinds[0], out)
         case _:
             assert isinstance(node, Add | Concat | Pad)
             channels = tuple(_size(one)[2] for one in operands)
-            joined = join(node, channels, shape, kinds, out, found.acc_bits, fold.pe)
+            joined = join_layer(node, channels, shape, kinds, out, found.acc_bits, fold)
             return replace(joined, sources=origins, checked=checked)
     return sized(replace(layer, sources=origins, checked=checked))
 

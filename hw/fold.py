@@ -20,13 +20,19 @@ class Fold:
     `weights` is where they lie: "block" RAM, "logic", or "auto": block RAM above
     `hw.config.BLOCK_BITS` bits a lane.
 
-    Pools use `pe` only (channels a cycle), ArgMax neither.
+    `pixels` adjacent output pixels are computed at once, each by lanes of its own; above 1 `pe` and
+    `simd` are those of one pixel, and all that there are.
+
+    Pools take `pe` channels of `simd` elements of a window a cycle, a global average `pixels`
+    pixels of its input. Add, Concat and Pad pass `pe` channels, or whole pixels: `pixels` of them.
+    ArgMax uses neither.
     """
 
     pe: int = 1
     simd: int = 1
     multiplier: str = "dsp"
     weights: str = "auto"
+    pixels: int = 1
 
 
 @dataclass(frozen=True)

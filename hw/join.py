@@ -9,7 +9,7 @@ starts the schedule again, so that one upset cannot shift every later frame.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -19,13 +19,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from .arith import bipolar
 from .control import ControlGroup, hold_alarm
 from .fifo import OutputFifo
-from .join_config import AddConfig, ConcatConfig, JoinConfig, Operand, PadConfig
+from .join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig, Operand, PadConfig
 from .requantize import Requantizer
 from .site import Site
 from .skip_fifo import SkipFifo
 from .stream import beat_stream
 
-__all__ = ["AddJoin", "ConcatJoin", "PadJoin"]
+__all__ = ["AddJoin", "ConcatJoin", "MergeJoin", "PadJoin"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class _Schedule:
     """The next word: which operands it takes, which of them must start a frame, its place.
 
     `needs`: whose word must be there, `takes`: whose word leaves; `starts`: it must be a frame's
-    first. `begin`, `end`: the next word starts, ends a frame of the result.
+    first. `begin`, `end`: the next word starts, ends a frame of the result. `more`: other marks
+    that follow the word.
     """
 
     needs: list[Value]
@@ -41,6 +42,7 @@ class _Schedule:
     starts: list[Value]
     begin: Value
     end: Value
+    more: dict[str, Value] = field(default_factory=dict)
 
 
 class _Join(wiring.Component):
@@ -55,7 +57,7 @@ class _Join(wiring.Component):
     def __init__(self, config: JoinConfig) -> None:
         self.config, self.site = config, Site(config.name)
         members: dict[str, Any] = {
-            f"i_{k}": In(beat_stream(config.out_lanes, operand.bits))
+            f"i_{k}": In(beat_stream(operand.lanes, operand.bits))
             for k, operand in enumerate(config.operands)
         }
         super().__init__({**members, "o": Out(beat_stream(config.out_lanes, config.out_bits))})
@@ -69,8 +71,7 @@ class _Join(wiring.Component):
     ) -> list[Value]:
         """The lanes of the result, `config.function_cycles` after the element registers.
 
-        `marks[r]` are those of the word r cycles after the element registers; `take_<k>` tells
-        which operand it is made of.
+        `marks[r]` are those of the word r cycles after the element registers.
         """
         raise AssertionError("defined by each layer kind")
 
@@ -140,8 +141,7 @@ class _Join(wiring.Component):
             "end": plan.end,
             "err": flagged,
         }
-        if not isinstance(self.config, AddConfig):
-            marks |= {f"take_{k}": takes for k, takes in enumerate(plan.takes)}
+        marks |= plan.more
         stages, parity = [], None
         for rank in range(self.config.function_cycles + 1):
             marks, parity = group.pipe(marks, f"q{rank}", parity)
@@ -153,7 +153,7 @@ class _Join(wiring.Component):
         config, heads = self.config, []
         for k, operand in enumerate(config.operands):
             fifo = SkipFifo(
-                config.out_lanes, operand.bits, operand.depth, self.site, checked=config.checked
+                operand.lanes, operand.bits, operand.depth, self.site, checked=config.checked
             )
             m.submodules[f"operand_{k}"] = fifo
             connect(m, flipped(getattr(self, f"i_{k}")), fifo.i)
@@ -185,10 +185,8 @@ class _Join(wiring.Component):
         return count, end
 
 
-class AddJoin(_Join):
-    """The rescaled sum of two streams, one rounding."""
-
-    config: AddConfig
+class _Together(_Join):
+    """A word of every operand at every start."""
 
     def schedule(self, m: Module, move: Value, restart: Value, heads: list[Any]) -> _Schedule:
         inside = self.group.register(1, "inside")
@@ -197,8 +195,14 @@ class AddJoin(_Join):
             m.d.sync += self.group.set(inside, 0)
         with m.Elif(move):
             m.d.sync += self.group.set(inside, ~end)
-        both: list[Value] = [Const(1, 1)] * 2
-        return _Schedule(both, both, [~inside] * 2, ~inside, end)
+        every: list[Value] = [Const(1, 1)] * len(heads)
+        return _Schedule(every, every, [~inside] * len(heads), ~inside, end)
+
+
+class AddJoin(_Together):
+    """The rescaled sum of two streams, one rounding."""
+
+    config: AddConfig
 
     def function(
         self, m: Module, elements: list[Signal], marks: list[dict[str, Value]]
@@ -240,7 +244,8 @@ class ConcatJoin(_Join):
             (self.word >= low) & (self.word < high) for low, high in itertools.pairwise(bounds)
         ]
         starts: list[Value] = [~inside & (self.word == low) for low in bounds[:-1]]
-        return _Schedule(takes, takes, starts, starts[0], end)
+        more = {f"take_{k}": taken for k, taken in enumerate(takes)}
+        return _Schedule(takes, takes, starts, starts[0], end, more)
 
     def function(
         self, m: Module, elements: list[Signal], marks: list[dict[str, Value]]
@@ -257,23 +262,27 @@ class ConcatJoin(_Join):
 
     def _operand(self, m: Module, element: Signal, k: int, lane: int) -> Value:
         """Lane `lane` of operand `k` behind its requantiser, as late as the slowest operand."""
-        config, site = self.config, Site(self.config.name, lane)
-        operand, kind = config.operands[k], config.requantize[k]
+        config = self.config
         low, high = config.bounds[k : k + 2]
-        ranks = config.function_cycles
-        q: Value = element.word_select(lane, operand.bits)
-        if kind is not None:
-            channels = [word * config.out_lanes + lane for word in range(high - low)]
-            value = _element(element, lane, operand) - operand.zero_point
-            unit = Requantizer(kind, channels, len(value), site)
-            m.submodules[f"requantize_{k}_{lane}"] = unit
-            m.d.comb += [unit.acc.eq(value), unit.index.eq(self.word - low)]
-            q, ranks = unit.q, ranks - unit.cycles
-        for rank in range(ranks):
-            wait = site.register(len(q), f"wait_{k}_{lane}_{rank}", "activation")
-            m.d.sync += wait.eq(q)
-            q = wait
-        return q
+        channels = [word * config.out_lanes + lane for word in range(high - low)]
+        return _rescaled(m, config, element, (k, lane), channels, self.word - low)
+
+
+class MergeJoin(_Together):
+    """The channels of every operand side by side, whole pixels."""
+
+    config: MergeConfig
+
+    def function(
+        self, m: Module, elements: list[Signal], marks: list[dict[str, Value]]
+    ) -> list[Value]:
+        config = self.config
+        outputs = []
+        for k, lane in config.picks:
+            channels = [lane % (config.operands[k].lanes // config.pixels)]
+            q = _rescaled(m, config, elements[k], (k, lane), channels, Const(0, 1))
+            outputs.append(q[: config.out_bits])
+        return outputs
 
 
 class PadJoin(_Join):
@@ -300,20 +309,71 @@ class PadJoin(_Join):
             origin.eq(Cat(*(n == low for n, (low, _) in regions)).all()),
         ]
         end = last_row & last_column & last_word
-        return _Schedule([inside | begin], [inside], [origin | begin], begin, end)
+        more: dict[str, Value] = {"take_0": inside}
+        if config.delayed:  # the word before is in the same row
+            low, high = config.inside[1]
+            more["after"] = (
+                (row >= config.inside[0][0]) & (row < config.inside[0][1])
+                & (column > low) & (column <= high)
+            )  # fmt: skip
+        return _Schedule([inside | begin], [inside], [origin | begin], begin, end, more)
 
     def function(
         self, m: Module, elements: list[Signal], marks: list[dict[str, Value]]
     ) -> list[Value]:
-        config = self.config
-        return [
-            Mux(
-                marks[-1]["take_0"],
-                elements[0].word_select(i, config.out_bits),
-                Const(config.value % (1 << config.out_bits), config.out_bits),
-            )
-            for i in range(config.out_lanes)
-        ]
+        config, late, bits = self.config, marks[-1], self.config.out_bits
+        fill = Const(config.value % (1 << bits), bits)
+        before = self._before(m, elements[0], late)
+        outputs: list[Value] = []
+        for pick in config.picks:
+            if pick is None:
+                outputs.append(fill)
+            elif pick < 0:
+                element = before.word_select(config.delayed + pick, bits)
+                outputs.append(Mux(late["after"], element, fill))
+            else:
+                element = elements[0].word_select(pick, bits)
+                outputs.append(Mux(late["take_0"], element, fill))
+        return outputs
+
+    def _before(self, m: Module, element: Signal, late: dict[str, Value]) -> Value:
+        """The last elements of the word before, where a word takes some of them."""
+        bits = self.config.delayed * self.config.out_bits
+        if not bits:
+            return Const(0, 0)
+        before = self.site.register(bits, "before", "activation")
+        with m.If(late["valid"] & late["take_0"]):
+            m.d.sync += before.eq(element[-bits:])
+        return before
+
+
+def _rescaled(
+    m: Module,
+    config: ConcatConfig | MergeConfig,
+    element: Signal,
+    place: tuple[int, int],
+    channels: list[int],
+    index: Value,
+) -> Value:
+    """Lane `place` (operand, lane) behind its requantiser, as late as the slowest operand.
+
+    `channels` are those of each table index, `index` that of the word.
+    """
+    k, lane = place
+    site, operand, kind = Site(config.name, lane), config.operands[k], config.requantize[k]
+    ranks = config.function_cycles
+    q: Value = element.word_select(lane, operand.bits)
+    if kind is not None:
+        value = _element(element, lane, operand) - operand.zero_point
+        unit = Requantizer(kind, channels, len(value), site)
+        m.submodules[f"requantize_{k}_{lane}"] = unit
+        m.d.comb += [unit.acc.eq(value), unit.index.eq(index)]
+        q, ranks = unit.q, ranks - unit.cycles
+    for rank in range(ranks):
+        wait = site.register(len(q), f"wait_{k}_{lane}_{rank}", "activation")
+        m.d.sync += wait.eq(q)
+        q = wait
+    return q
 
 
 def _element(word: Signal, lane: int, operand: Operand) -> Value:

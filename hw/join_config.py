@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..quant.errors import InputError
-from ..quant.ir import Add, Concat, IntArray, Pad, Requantize, TensorType
+from ..quant.ir import IntArray, Requantize
 from .config import CLAIM_CYCLES, LayerConfig, requantize_cycles
 
-__all__ = ["AddConfig", "ConcatConfig", "JoinConfig", "Operand", "PadConfig", "join"]
+__all__ = ["AddConfig", "ConcatConfig", "JoinConfig", "MergeConfig", "Operand", "PadConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """A stream that a join reads: `words` of a frame, elements of `bits` bits, a FIFO of `depth`.
+    """A stream that a join reads: `words` of a frame, each of `lanes` elements of `bits` bits.
 
-    `depth` is exact: the FIFO takes that many words and no more. `hw.skips` finds the least one
-    that costs no throughput.
+    They wait in a FIFO of `depth`, which is exact: it takes that many words and no more.
+    `hw.skips` finds the least one that costs no throughput.
     """
 
     words: int
+    lanes: int
     bits: int
     signed: bool
     zero_point: int = 0
@@ -46,9 +44,9 @@ class JoinConfig(LayerConfig):
     words_per_pixel: int
 
     @property
-    def in_lanes(self) -> int:
-        """Words pass through at one width."""
-        return self.out_lanes
+    def in_lanes(self) -> tuple[int, ...]:
+        """Elements of a word of each operand."""
+        return tuple(operand.lanes for operand in self.operands)
 
     @property
     def operand_bits(self) -> tuple[int, ...]:
@@ -141,11 +139,44 @@ class ConcatConfig(JoinConfig):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class MergeConfig(JoinConfig):
+    """A Concat of whole pixels: lane i is lane `picks[i][1]` of operand `picks[i][0]`, rescaled."""
+
+    requantize: tuple[Requantize | None, ...]
+    picks: tuple[tuple[int, int], ...]
+
+    @property
+    def function_cycles(self) -> int:
+        """The slowest requantiser; the other operands wait for it."""
+        return max(requantize_cycles(kind) for kind in self.requantize)
+
+    @functools.cached_property
+    def reads(self) -> tuple[IntArray, ...]:
+        """Every operand at every word."""
+        return (np.arange(self.groups_per_frame),) * len(self.operands)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a word."""
+        return self.out_lanes // self.out_shape[-1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PadConfig(JoinConfig):
-    """The image inside a border of `value`: `inside` holds (first, end) of rows, columns, words."""
+    """The image inside a border of `value`: `inside` holds (first, end) of rows, columns, words.
+
+    Where whole pixels pass, `picks` is each lane's element of an operand's word: below 0 of the
+    word before it in the row (-1 is its last element), None is the border's value.
+    """
 
     inside: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     value: int
+    picks: tuple[int | None, ...]
+
+    @property
+    def delayed(self) -> int:
+        """Elements of the word before that a word takes."""
+        return -min((pick for pick in self.picks if pick is not None), default=0)
 
     @property
     def function_cycles(self) -> int:
@@ -158,90 +189,3 @@ class PadConfig(JoinConfig):
         shape = (self.height, self.width, self.words_per_pixel)
         region = tuple(slice(low, high) for low, high in self.inside)
         return (np.arange(self.groups_per_frame).reshape(shape)[region].ravel(),)
-
-
-def join(
-    node: Add | Concat | Pad,
-    channels: tuple[int, ...],
-    shape: tuple[int, ...],
-    kinds: tuple[TensorType, ...],
-    out: TensorType,
-    acc_bits: int,
-    pe: int,
-) -> JoinConfig:
-    """The configuration of a node whose operands have `channels`; `shape` is the result's.
-
-    `pe` channels pass in a cycle, `acc_bits` hold the sum of Add. Raises InputError naming the
-    layer when `pe` divides not every operand's channels (and what Pad inserts).
-    """
-    counts = [*channels, *(node.channels if isinstance(node, Pad) else ())]
-    common = math.gcd(*counts)
-    if pe < 1 or common % pe:
-        raise InputError(
-            f"layer {node.name}: pe = {pe} does not divide {', '.join(map(str, counts))} "
-            f"(channels that pass); choose one of {_divisors(common)}"
-        )
-    height, width = shape[:2] if len(shape) == 3 else (1, 1)
-    total = shape[-1] // pe
-    image = (height, width) if not isinstance(node, Pad) else _inner(node, height, width)
-    operands = tuple(
-        Operand(
-            words=image[0] * image[1] * count // pe,
-            bits=kind.bits,
-            signed=kind.signed,
-            zero_point=kind.zero_point,
-            bipolar=kind.bipolar,
-        )
-        for count, kind in zip(channels, kinds, strict=True)
-    )
-    fields: dict[str, Any] = {
-        "name": node.name,
-        "op": type(node).__name__,
-        "out_shape": shape,
-        "out_lanes": pe,
-        "out_bits": out.bits,
-        "out_signed": out.signed,
-        "operands": operands,
-        "height": height,
-        "width": width,
-        "words_per_pixel": total,
-    }
-    match node:
-        case Add():
-            return AddConfig(**fields, **_sum(node, acc_bits))
-        case Concat():
-            return ConcatConfig(**fields, requantize=node.requantize)
-    top, left, _, _ = node.padding
-    front = node.channels[0] // pe
-    inside = (
-        (top, top + image[0]), (left, left + image[1]), (front, front + channels[0] // pe),
-    )  # fmt: skip
-    return PadConfig(**fields, inside=inside, value=kinds[0].zero_point)
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
-
-
-def _inner(node: Pad, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the operand of a Pad."""
-    top, left, bottom, right = node.padding
-    return height - top - bottom, width - left - right
-
-
-def _sum(node: Add, acc_bits: int) -> dict[str, Any]:
-    """Multipliers and requantiser of an Add, without the powers of two that they share.
-
-    (2^k A + 2^(s-1)) >> s = (A + 2^(s-k-1)) >> (s - k) for k < s.
-    """
-    shared = max(0, min(node.shift - 1, *(_twos(m) for m in node.multipliers)))
-    kind = Requantize(
-        np.array([1]), np.array([node.shift - shared]), node.out, lo=node.lo, hi=node.hi
-    )
-    small = tuple(m >> shared for m in node.multipliers)
-    return {"multipliers": small, "requantize": kind, "acc_bits": max(2, acc_bits - shared)}
-
-
-def _twos(value: int) -> int:
-    """Powers of two in a multiplier; 0 has as many as any."""
-    return (value & -value).bit_length() - 1 if value else 63

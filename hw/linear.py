@@ -126,9 +126,9 @@ class Linear(wiring.Component):
     def _act(self, window: WindowBuffer, index: int) -> Value:
         """The elements that lane `index` reads."""
         config = self.config
-        if config.elements == config.simd:
-            return window.act
         picked = config.lane_elements(index)
+        if picked == list(range(config.elements)):
+            return window.act
         return Cat(window.act.word_select(i, config.act_bits) for i in picked)
 
     def _packed(self, m: Module, window: WindowBuffer, address: Value) -> dict[int, Value]:

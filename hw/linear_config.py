@@ -27,8 +27,9 @@ class LinearConfig(WindowedConfig):
 
     `weight` has shape (passes, pe, steps, simd), `bias` (passes, pe) with the zero point folded
     in, `acc_bits` holds every partial sum. `group_lanes` neighbouring lanes read the same
-    elements: all `pe`, or those of one group where several groups of a grouped convolution are
-    computed side by side. `replicated` lists the lanes in triple modular redundancy, `modulus` is
+    elements: all `pe`, or those of one group where several groups of a grouped convolution, or
+    `pixels` output pixels, are computed side by side; `picks` are these elements, for each such
+    group of lanes. `replicated` lists the lanes in triple modular redundancy, `modulus` is
     the checksum's or None.
     """
 
@@ -41,6 +42,8 @@ class LinearConfig(WindowedConfig):
     bias: IntArray
     acc_bits: int
     group_lanes: int
+    picks: tuple[tuple[int, ...], ...]
+    pixels: int = 1
     multiplier: str = "dsp"
     weights: str = "auto"
     requantize: Requantize | Thresholds | None = None
@@ -55,19 +58,15 @@ class LinearConfig(WindowedConfig):
 
     @property
     def elements(self) -> int:
-        """Elements that a step fetches: `simd` for each group that is computed side by side."""
-        return self.simd * self.pe // self.group_lanes
+        """Elements that a step fetches: `simd` for each group that is computed side by side.
+
+        The windows of adjacent pixels overlap, and have theirs in common.
+        """
+        return self.window.elements
 
     def lane_elements(self, lane: int) -> list[int]:
         """Which of a step's elements each multiplier of a lane takes."""
-        groups = self.pe // self.group_lanes
-        width = self.window.word // groups
-        offset = lane // self.group_lanes * width
-        return [
-            port * self.window.word + offset + channel
-            for port in range(self.simd // width)
-            for channel in range(width)
-        ]
+        return list(self.picks[lane // self.group_lanes])
 
     @functools.cached_property
     def checksum_rows(self) -> IntArray:
@@ -137,7 +136,8 @@ class LinearConfig(WindowedConfig):
     def channels(self, lane: int) -> list[int]:
         """The channel of each table index of the requantiser at output lane `lane`."""
         groups, beats = range(self.weight.shape[0]), range(self.beats)
-        return [g * self.pe + b * self.out_lanes + lane for g in groups for b in beats]
+        neurons = len(groups) * self.pe // self.pixels
+        return [(g * self.pe + b * self.out_lanes + lane) % neurons for g in groups for b in beats]
 
     @property
     def lane_cycles(self) -> int:

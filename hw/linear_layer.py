@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 from math import gcd
 
+import numpy as np
+
 from ..quant.errors import InputError
-from ..quant.ir import Conv2d, Dense, TensorType
+from ..quant.ir import Conv2d, Dense, IntArray, TensorType
 from .fold import MULTIPLIERS, Fold, Protection, divides
 from .linear_config import LinearConfig
+from .pixels import check_pixels, strip
 from .window_config import Size, Tap, WindowConfig
 
 __all__ = ["linear_layer", "out_lanes"]
@@ -31,23 +34,113 @@ def linear_layer(
     fold: Fold,
     guard: Protection,
 ) -> LinearConfig:
-    height, width, channels = size
+    """The configuration of a node that reads images of `size` and elements of `kind`.
+
+    `acc_bits` hold every partial sum. Raises InputError naming the layer and the folding's number.
+    """
     weight = node.weight.reshape(node.out_channels, -1)
-    groups, kernel, stride, padding, dilation = 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)
-    if isinstance(node, Conv2d):
-        groups, kernel, stride = node.groups, node.kernel, node.stride
-        padding, dilation = node.padding, node.dilation
-    inner = weight.shape[1]
-    pe, simd = fold.pe, fold.simd
-    divides(node.name, "simd", simd, inner, "inputs of a neuron")
-    per_group, outputs = channels // groups, node.out_channels // groups
-    side_by_side = _groups_side_by_side(node.name, pe, simd, groups, outputs, per_group)
+    inner, neurons = weight.shape[1], node.out_channels
+    _check(node, fold, inner)
+    if fold.pixels != 1:
+        assert isinstance(node, Conv2d)
+        window, picks = _pixels_side_by_side(node, size, kind, fold)
+    else:
+        window, picks = _folded(node, size, kind, fold)
+    pe, steps = fold.pe * fold.pixels, inner // fold.simd
+    bias = node.bias - kind.zero_point * weight.sum(axis=1)
+    lanes = out_lanes(pe, steps)
+    rows, columns = window.out_size
+    return LinearConfig(
+        name=node.name,
+        op=type(node).__name__,
+        window=window,
+        out_shape=(rows, columns * fold.pixels, neurons)
+        if isinstance(node, Conv2d)
+        else (neurons,),
+        out_lanes=lanes,
+        out_bits=out.bits,
+        out_signed=out.signed,
+        beats=pe // lanes,
+        pe=pe,
+        simd=fold.simd,
+        act_signed=kind.signed,
+        act_bipolar=kind.bipolar,
+        weight=_tiled(weight, fold.pixels).reshape(-1, pe, steps, fold.simd),
+        weight_bits=node.weight_bits,
+        bias=_tiled(bias, fold.pixels).reshape(-1, pe),
+        # A flip that wraps would be 0 modulo 3: one guard bit under a checksum.
+        acc_bits=acc_bits + (guard.modulus is not None),
+        group_lanes=pe // len(picks),
+        picks=picks,
+        pixels=fold.pixels,
+        multiplier=fold.multiplier,
+        weights=fold.weights,
+        requantize=node.requantize,
+        replicated=tuple(
+            sorted({p * neurons + n % fold.pe for n in guard.neurons for p in range(fold.pixels)})
+        ),
+        modulus=guard.modulus,
+        macs=window.windows * fold.pixels * weight.size,
+    )
+
+
+def _tiled(values: IntArray, pixels: int) -> IntArray:
+    """Each pixel's copy of an array, one after the other; a single one is not copied."""
+    return np.broadcast_to(values, (pixels, *values.shape))
+
+
+def _check(node: Conv2d | Dense, fold: Fold, inner: int) -> None:
+    """InputError for numbers of a folding that have no circuit, whatever the image is."""
+    divides(node.name, "simd", fold.simd, inner, "inputs of a neuron")
     if fold.multiplier not in MULTIPLIERS:
         raise InputError(
             f"layer {node.name}: multiplier {fold.multiplier!r} is not {', '.join(MULTIPLIERS)}"
         )
     if fold.weights not in ("auto", "block", "logic"):
         raise InputError(f"layer {node.name}: weights {fold.weights!r} is not auto, block or logic")
+    if isinstance(node, Dense) and fold.pixels != 1:
+        raise InputError(f"layer {node.name}: a dense layer has one pixel; set pixels = 1")
+
+
+def _bare(node: Conv2d, size: Size, kind: TensorType) -> WindowConfig:
+    """The window of one output pixel, whole pixels a word."""
+    height, width, channels = size
+    return WindowConfig(
+        height, width, channels, node.kernel, node.stride, node.padding, node.dilation,
+        word=channels, lane_bits=kind.bits, taps=((),), passes=(0,), depth=1,
+        pad_value=kind.zero_point,
+    )  # fmt: skip
+
+
+def _pixels_side_by_side(
+    node: Conv2d, size: Size, kind: TensorType, fold: Fold
+) -> tuple[WindowConfig, tuple[tuple[int, ...], ...]]:
+    """Several output pixels a cycle: all neurons, all their inputs, for each of them."""
+    bare = _bare(node, size, kind)
+    whole = {"pe": node.out_channels, "simd": node.weight[0].size}
+    check_pixels(node, size, (*bare.out_size, node.out_channels), fold, whole)
+    found = strip(bare, fold.pixels)
+    per_group = size[2] // node.groups
+    picks = tuple(
+        tuple(pick[:, g * per_group : (g + 1) * per_group].ravel().tolist())
+        for pick in found.picks
+        for g in range(node.groups)
+    )
+    return found.window, picks
+
+
+def _folded(
+    node: Conv2d | Dense, size: Size, kind: TensorType, fold: Fold
+) -> tuple[WindowConfig, tuple[tuple[int, ...], ...]]:
+    """One output pixel after the other; `pe` neurons a pass, `simd` of their inputs a step."""
+    height, width, channels = size
+    groups, kernel, stride, padding, dilation = 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)
+    if isinstance(node, Conv2d):
+        groups, kernel, stride = node.groups, node.kernel, node.stride
+        padding, dilation = node.padding, node.dilation
+    pe, simd, inner = fold.pe, fold.simd, node.weight[0].size
+    per_group, outputs = channels // groups, node.out_channels // groups
+    side_by_side = _groups_side_by_side(node.name, pe, simd, groups, outputs, per_group)
     passes, steps = node.out_channels // pe, inner // simd
     part = gcd(simd, per_group)
     word = part * side_by_side
@@ -57,36 +150,16 @@ def linear_layer(
         height, width, channels, kernel, stride, padding, dilation,
         word=word, lane_bits=kind.bits, taps=taps, passes=bases, depth=1, pad_value=kind.zero_point,
     )  # fmt: skip
-    bias = node.bias - kind.zero_point * weight.sum(axis=1)
-    lanes = out_lanes(pe, steps)
-    rows, columns = window.out_size
-    return LinearConfig(
-        name=node.name,
-        op=type(node).__name__,
-        window=window,
-        out_shape=(rows, columns, node.out_channels)
-        if isinstance(node, Conv2d)
-        else (node.out_channels,),
-        out_lanes=lanes,
-        out_bits=out.bits,
-        out_signed=out.signed,
-        beats=pe // lanes,
-        pe=pe,
-        simd=simd,
-        act_signed=kind.signed,
-        act_bipolar=kind.bipolar,
-        weight=weight.reshape(passes, pe, steps, simd),
-        weight_bits=node.weight_bits,
-        bias=bias.reshape(passes, pe),
-        # A flip that wraps would be 0 modulo 3: one guard bit under a checksum.
-        acc_bits=acc_bits + (guard.modulus is not None),
-        group_lanes=pe // side_by_side,
-        multiplier=fold.multiplier,
-        weights=fold.weights,
-        requantize=node.requantize,
-        replicated=tuple(sorted({n % pe for n in guard.neurons})),
-        modulus=guard.modulus,
-        macs=window.windows * weight.size,
+    return window, _picks(simd, part, side_by_side)
+
+
+@functools.lru_cache(maxsize=1024)
+def _picks(simd: int, part: int, groups: int) -> tuple[tuple[int, ...], ...]:
+    """What the lanes of each group take of the words, which hold `part` elements of each group."""
+    ports, word = range(simd // part), part * groups
+    return tuple(
+        tuple(port * word + g * part + c for port in ports for c in range(part))
+        for g in range(groups)
     )
 
 

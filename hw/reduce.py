@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import bipolar
+from .arith import adder_tree, bipolar, max_tree
 from .average import group_bits
 from .control import ControlGroup
 from .fifo import OutputFifo
@@ -18,9 +18,6 @@ from .stream import beat_stream
 from .window import WindowBuffer
 
 __all__ = ["ArgMax", "Pool"]
-
-REDUCE_CYCLES = 3
-"""Cycles from a step's issue to its element in the result: address, read, combine."""
 
 
 class _Reduce(wiring.Component):
@@ -51,7 +48,7 @@ class _Reduce(wiring.Component):
         self.group = group = ControlGroup(m, site, config.checked)
         alarm = Signal(name="own_alarm")
         window = WindowBuffer(config.window, site, checked=config.checked)
-        control = Sequencer(config, REDUCE_CYCLES, site)
+        control = Sequencer(config, config.reduce_cycles, site)
         fifo = OutputFifo(
             config.out_lanes, config.out_bits, config.fifo_beats, 0, site, checked=config.checked
         )
@@ -81,7 +78,7 @@ class _Reduce(wiring.Component):
 
 
 class Pool(_Reduce):
-    """Maximum, or requantised sum, of a window, `config.out_lanes` channels a pass.
+    """Maximum, or requantised sum, of a window, `config.out_lanes` results a pass.
 
     Padding is the type's minimum (maximum) or the zero point (average).
     """
@@ -96,17 +93,13 @@ class Pool(_Reduce):
         index: Value = control.group
         if any(config.window.place_bits):
             index = Cat(index[: group_bits(config.window)], self._place(m, window))
-        for i in range(config.out_lanes):
-            element: Value = window.act.word_select(i, config.window.lane_bits)
-            if config.act_bipolar:  # the larger bit is the larger value
-                element = bipolar(element) if config.average else element
-            elif config.act_signed:
-                element = element.as_signed()
-            shape = signed(config.acc_bits) if config.average else element.shape()
+        for i, picked in enumerate(config.picks):
             site = Site(config.name, i)
+            element = self._combined(m, window, picked, site)
+            shape = signed(config.acc_bits) if config.average else element.shape()
             acc = site.register(shape, f"acc_{i}", "accumulator")
             if config.average:
-                start = -config.zero_point * config.window.steps
+                start = -config.zero_point * config.window.steps * config.simd
                 combined: Value = Mux(control.first, start, acc) + element
             else:
                 combined = Mux(control.first | (element > acc), element, acc)
@@ -121,10 +114,29 @@ class Pool(_Reduce):
             outputs.append(unit.q)
         return outputs, config.requantize_cycles
 
+    def _combined(
+        self, m: Module, window: WindowBuffer, picked: tuple[int, ...], site: Site
+    ) -> Value:
+        """The sum or the maximum of a lane's elements of a step, `tree_levels` cycles later."""
+        config = self.config
+        found = [self._element(window, i) for i in picked]
+        if not config.average:
+            return max_tree(m, site, found)
+        shape = (signed if found[0].shape().signed else unsigned)(config.acc_bits)
+        return adder_tree(m, site, found, f"sum_{site.lane}", "accumulator", shape)
+
+    def _element(self, window: WindowBuffer, index: int) -> Value:
+        """The value of one of a step's elements."""
+        config = self.config
+        element: Value = window.act.word_select(index, config.window.lane_bits)
+        if config.act_bipolar:  # the larger bit is the larger value
+            return bipolar(element) if config.average else element
+        return element.as_signed() if config.act_signed else element
+
     def _place(self, m: Module, window: WindowBuffer) -> Value:
         """The class of the window's position, in the cycle in which `group` counts."""
         place: Value = window.place
-        for rank in range(1, REDUCE_CYCLES):
+        for rank in range(1, self.config.reduce_cycles):
             late = self.group.register(len(place), f"place_{rank}")
             m.d.sync += self.group.set(late, place)
             place = late

@@ -6,29 +6,45 @@ from dataclasses import dataclass
 
 from ..quant.ir import Requantize
 from .average import table_entries
-from .config import WindowedConfig, requantize_cycles
+from .config import WindowedConfig, requantize_cycles, tree_levels
 
-__all__ = ["ArgMaxConfig", "PoolConfig"]
+__all__ = ["REDUCE_CYCLES", "ArgMaxConfig", "PoolConfig"]
+
+
+REDUCE_CYCLES = 3
+"""Cycles from a step's issue to its element in the result: address, read, combine."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PoolConfig(WindowedConfig):
-    """Maximum or average over a window, `out_lanes` channels at a time."""
+    """Maximum or average over a window, `out_lanes` results at a time.
+
+    `picks` are the elements of a step that each lane combines; the lanes of `pixels` adjacent
+    output pixels lie one pixel after the other.
+    """
 
     act_signed: bool
     act_bipolar: bool = False
     requantize: Requantize | None = None
     acc_bits: int = 0
     zero_point: int = 0
+    picks: tuple[tuple[int, ...], ...]
+    pixels: int = 1
 
     @property
     def average(self) -> bool:
         """Whether the window is averaged instead of maximised."""
         return self.requantize is not None
 
+    @property
+    def simd(self) -> int:
+        """Elements of a window that a lane combines in a step."""
+        return len(self.picks[0])
+
     def channels(self, lane: int) -> list[int]:
         """The table entry of each table index of the requantiser at output lane `lane`."""
-        return table_entries(self.window, self.out_lanes, lane)
+        lanes = self.out_lanes // self.pixels
+        return table_entries(self.window, lanes, lane % lanes, lane // lanes)
 
     @property
     def requantize_cycles(self) -> int:
@@ -36,9 +52,14 @@ class PoolConfig(WindowedConfig):
         return requantize_cycles(self.requantize)
 
     @property
+    def reduce_cycles(self) -> int:
+        """Cycles from a step's issue to its elements in the result."""
+        return REDUCE_CYCLES + tree_levels(self.simd)
+
+    @property
     def pipeline_cycles(self) -> int:
         """Address, read, compare or add, requantise, FIFO write."""
-        return 3 + self.requantize_cycles + 1
+        return self.reduce_cycles + self.requantize_cycles + 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +69,11 @@ class ArgMaxConfig(WindowedConfig):
     in_bits: int
     in_signed: bool
     elements: int
+
+    @property
+    def reduce_cycles(self) -> int:
+        """Cycles from a step's issue to its element in the result."""
+        return REDUCE_CYCLES
 
     @property
     def pipeline_cycles(self) -> int:

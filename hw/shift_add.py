@@ -142,7 +142,7 @@ class Direct(wiring.Component):
     """
 
     def __init__(self, config: ShiftConfig) -> None:
-        window = config.window
+        self.window = window = config.window
         super().__init__(
             {
                 "i": In(beat_stream(window.word, window.lane_bits, window.code_bits)),
@@ -155,17 +155,21 @@ class Direct(wiring.Component):
                 "last_window": Out(1, init=1),
                 "err": Out(1),
                 "alarm": Out(1),
-                "act": Out(window.word * window.lane_bits),
+                "act": Out(window.elements * window.lane_bits),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        word: Value = self.i.payload.data
+        if self.window.used:
+            bits = self.window.lane_bits
+            word = Cat(word.word_select(i, bits) for i in self.window.kept[0])
         m.d.comb += [
             self.available.eq(self.i.valid),
             self.i.ready.eq(self.advance),
             self.err.eq(self.i.payload.err),
-            self.act.eq(self.i.payload.data),
+            self.act.eq(word),
         ]
         return m
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..quant import ranges
 from ..quant.errors import InputError
 from ..quant.ir import IntArray, Requantize
-from .cmvm import AdderGraph, solve
+from .cmvm import AdderGraph, copies, solve
 from .config import multiplies_by_one, tree_levels
 from .linear_config import LinearConfig
 
@@ -129,24 +129,38 @@ def shift_layer(layer: LinearConfig, elements: Interval) -> ShiftConfig:
             f'layer {layer.name}: neurons of a layer with multiplier = "shift" share their '
             'additions and cannot be replicated; set tmr = "none", or multiplier = "lut"'
         )
-    matrix = np.zeros((pe, layer.elements), dtype=np.int64)
-    for lane in range(pe):
-        matrix[lane, layer.lane_elements(lane)] = layer.weight[0, lane, 0]
+    places = _pixel_elements(layer)
+    matrix = np.zeros((pe // layer.pixels, len(places[0])), dtype=np.int64)
+    where = {element: column for column, element in enumerate(places[0])}
+    for lane, row in enumerate(matrix):
+        row[[where[i] for i in layer.lane_elements(lane)]] = layer.weight[0, lane, 0]
     bias = layer.bias
     kept = {field.name: getattr(layer, field.name) for field in fields(LinearConfig)}
     if layer.act_bipolar:  # x = 2 bit - 1, for the sums and for their checksum
-        bias, matrix, elements = bias - matrix.sum(axis=1), 2 * matrix, (0, 1)
+        bias = bias - np.tile(matrix.sum(axis=1), layer.pixels)
+        matrix, elements = 2 * matrix, (0, 1)
         kept |= {"weight": 2 * layer.weight, "act_bipolar": False, "act_signed": False}
     if _clamps(layer):
         assert isinstance(layer.requantize, Requantize)
         bias = bias + ((1 << int(layer.requantize.shift[0])) >> 1)
     graph = _solved(matrix.tobytes(), matrix.shape, elements)
+    if layer.pixels > 1:
+        graph = copies(graph, places, layer.elements)
     widths = tuple(
         ranges.signed_bits(lo + int(b), hi + int(b)) + (layer.modulus is not None)
         for (lo, hi), b in zip(graph.ranges, bias[0], strict=True)
     )
     kept |= {"bias": bias, "acc_bits": max(widths)}
     return ShiftConfig(**kept, graph=graph, widths=widths)
+
+
+def _pixel_elements(layer: LinearConfig) -> list[list[int]]:
+    """The elements that the lanes of each pixel read, in order."""
+    groups = len(layer.picks) // layer.pixels
+    return [
+        sorted({i for pick in layer.picks[p * groups : (p + 1) * groups] for i in pick})
+        for p in range(layer.pixels)
+    ]
 
 
 @functools.lru_cache(maxsize=64)

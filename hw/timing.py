@@ -55,8 +55,9 @@ def initiation_interval(layers: tuple[LayerConfig, ...]) -> int:
     cycles = [layer.cycles_per_frame for layer in layers]
     lanes = {layer.name: layer.out_lanes for layer in layers}
     for sink in layers:
-        for source, words in zip(sink.sources, sink.in_words, strict=True):
-            gather, split = ratios(lanes.get(source, sink.in_lanes), sink.in_lanes)
+        operands = zip(sink.sources, sink.in_lanes, sink.in_words, strict=True)
+        for source, word, words in operands:
+            gather, split = ratios(lanes.get(source, word), word)
             cycles.append(words // split * (gather - 1 + split))
     return max(cycles)
 
@@ -107,7 +108,7 @@ class Network:
             for port, source in enumerate(sink.layer.sources)
         ]
         lanes, beats = next(
-            (sink.layer.in_lanes, len(sink.ports[port].accepted))
+            (sink.layer.in_lanes[port], len(sink.ports[port].accepted))
             for source, sink, port in readers
             if source == INPUT
         )

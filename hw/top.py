@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .config import INPUT, LayerConfig, inlet
 from .fork import Fork
-from .join import AddJoin, ConcatJoin, PadJoin
-from .join_config import AddConfig, ConcatConfig, JoinConfig, PadConfig
+from .join import AddJoin, ConcatJoin, MergeJoin, PadJoin
+from .join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig, PadConfig
 from .linear import Linear
 from .linear_config import LinearConfig
 from .reduce import ArgMax, Pool
@@ -38,6 +38,8 @@ def layer_component(config: LayerConfig) -> wiring.Component:
             return AddJoin(config)
         case ConcatConfig():
             return ConcatJoin(config)
+        case MergeConfig():
+            return MergeJoin(config)
         case PadConfig():
             return PadJoin(config)
     assert isinstance(config, ArgMaxConfig)
@@ -98,7 +100,7 @@ class Top(wiring.Component):
                     m,
                     stream,
                     layer.i if alone else getattr(layer, f"i_{port}"),
-                    (lanes, config.in_lanes),
+                    (lanes, config.in_lanes[port]),
                     bits,
                     name if alone else f"{name}_{port}",
                     checked=config.checked,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,7 +41,7 @@ class WindowBuffer(wiring.Component):
 
     def __init__(self, config: WindowConfig, site: Site, *, checked: bool = False) -> None:
         self.config, self.site, self.checked = config, site, checked
-        elements = config.ports * config.word
+        elements = config.elements
         members: dict[str, Any] = {
             "i": In(beat_stream(config.word, config.lane_bits, config.code_bits)),
             "available": Out(1),
@@ -204,11 +204,11 @@ class WindowBuffer(wiring.Component):
     ) -> None:
         config, site = self.config, self.site
         address_bits = clog2(config.depth)
-        beat = self.i.payload
-        word = Cat(beat.data, beat.code) if config.code_bits else beat.data
         base = rom(m, list(config.passes), self.pass_, address_bits, "pass_base")
         acts, codes = [], []
         for port in range(config.ports):
+            data, code = self._kept(port)
+            word = Cat(data, code) if config.code_bits else data
             store = memory.Memory(shape=unsigned(len(word)), depth=config.depth, init=[])
             m.submodules[f"store_{port}"] = store
             write, read = store.write_port(), store.read_port(domain="comb")
@@ -221,7 +221,7 @@ class WindowBuffer(wiring.Component):
             with m.If(self.read):
                 m.d.sync += group.set(address, window + base + offset)
             m.d.comb += read.addr.eq(address)
-            fetched: Any = read.data[: len(beat.data)]
+            fetched: Any = read.data[: len(data)]
             if config.padded:
                 rows = rom(
                     m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}"
@@ -239,16 +239,27 @@ class WindowBuffer(wiring.Component):
                         ),
                     )
                 lane = config.pad_value % (1 << config.lane_bits)
-                fill = sum(lane << (i * config.lane_bits) for i in range(config.word))
-                fetched = Mux(outside, Const(fill, len(beat.data)), fetched)
+                fill = sum(lane << (i * config.lane_bits) for i in range(len(config.kept[port])))
+                fetched = Mux(outside, Const(fill, len(data)), fetched)
             # Cycle 2: the words.
-            act = site.register(len(beat.data), f"act_{port}", "activation")
+            act = site.register(len(data), f"act_{port}", "activation")
             m.d.sync += act.eq(fetched)
             acts.append(act)
             if config.code_bits:
-                code = site.register(len(beat.code), f"code_{port}", "activation")
-                m.d.sync += code.eq(read.data[len(beat.data) :])
-                codes.append(code)
+                held = site.register(len(code), f"code_{port}", "activation")
+                m.d.sync += held.eq(read.data[len(data) :])
+                codes.append(held)
         m.d.comb += self.act.eq(Cat(*acts))
         if config.code_bits:
             m.d.comb += self.code.eq(Cat(*codes))
+
+    def _kept(self, port: int) -> tuple[Value, Value]:
+        """What a port keeps of a word: elements, and their codes."""
+        config, beat = self.config, self.i.payload
+        found = []
+        for field, bits in (("data", config.lane_bits), ("code", config.code_bits)):
+            whole: Value = beat[field] if bits else Const(0, 0)
+            if bits and config.used:
+                whole = Cat(whole.word_select(i, bits) for i in config.kept[port])
+            found.append(whole)
+        return found[0], found[1]

@@ -32,6 +32,9 @@ class WindowConfig:
     of `lane_bits` (+ `code_bits`) each; `taps[step][port]`, what each read port fetches at each
     step; `passes`, the channel word that each pass over the window starts from; `depth` words of
     memory, a power of two; `counted`, the layer asks how many elements of a window are no padding.
+    `used`, where ports keep parts of the words: the elements of a word that each one keeps.
+    `column_counts`, where a window covers several pixels' own windows (`hw.pixels`) and is
+    `counted`: the kernel columns inside, for each column of windows and each of its pixels.
     """
 
     height: int
@@ -49,6 +52,8 @@ class WindowConfig:
     pad_value: int = 0
     code_bits: int = 0
     counted: bool = False
+    used: tuple[tuple[int, ...], ...] = ()
+    column_counts: tuple[tuple[int, ...], ...] = ()
 
     @functools.cached_property
     def words_per_pixel(self) -> int:
@@ -92,17 +97,36 @@ class WindowConfig:
         return len(self.taps[0])
 
     @functools.cached_property
-    def inside(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Kernel rows inside the image for each row of windows, and columns for each column."""
-        found = []
-        for axis, size in ((0, self.height), (1, self.width)):
-            starts = np.arange(self.out_size[axis]) * self.stride[axis] - self.padding[axis]
-            at = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
-            found.append(tuple(((at >= 0) & (at < size)).sum(axis=1).tolist()))
-        return found[0], found[1]
+    def kept(self) -> tuple[tuple[int, ...], ...]:
+        """The elements of a word that each port keeps."""
+        return self.used or (tuple(range(self.word)),) * self.ports
+
+    @functools.cached_property
+    def elements(self) -> int:
+        """Elements that a step fetches."""
+        return sum(len(kept) for kept in self.kept)
+
+    def _inside(self, axis: int, size: int) -> tuple[int, ...]:
+        starts = np.arange(self.out_size[axis]) * self.stride[axis] - self.padding[axis]
+        at = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
+        return tuple(((at >= 0) & (at < size)).sum(axis=1).tolist())
 
     @property
-    def place_counts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def columns_inside(self) -> tuple[int, ...]:
+        """Kernel columns inside the image for each column of windows."""
+        return self._inside(1, self.width)
+
+    @functools.cached_property
+    def inside(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Kernel rows inside the image for each row of windows; columns for each column and pixel.
+
+        A window that covers several pixels' own windows has a number for each of them.
+        """
+        columns = self.column_counts or tuple((n,) for n in self.columns_inside)
+        return self._inside(0, self.height), columns
+
+    @property
+    def place_counts(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
         """The different numbers of rows inside, and of columns: classes of window positions."""
         rows, columns = self.inside
         return tuple(sorted(set(rows))), tuple(sorted(set(columns)))

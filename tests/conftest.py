@@ -49,6 +49,12 @@ def random_dag():
 
 
 @pytest.fixture(scope="session")
+def broad_network():
+    """broad_network(rng) -> (graph, folding, protection), several pixels a cycle."""
+    return _module("hw", "networks").broad_network
+
+
+@pytest.fixture(scope="session")
 def naive():
     """The module tests/quant/naive.py: evaluate(graph, image), products(node, x, zero_point)."""
     return _module("quant", "naive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -94,10 +95,11 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
         return
     assert isinstance(layer, WindowedConfig)
     window = layer.window
-    width = window.word * (window.lane_bits + window.code_bits)
     resets = window.padded and window.pad_value != 0
     if not layer.direct:
-        yield Memory("window", window.depth, width, window.ports, True, True, resets)
+        for kept, ports in Counter(map(len, window.kept)).items():
+            width = kept * (window.lane_bits + window.code_bits)
+            yield Memory("window", window.depth, width, ports, True, True, resets)
     checked = isinstance(layer, LinearConfig) and layer.modulus is not None
     width = layer.out_lanes * layer.out_bits + STREAM_MARKS + checked
     yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
@@ -114,7 +116,7 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
 
 def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
     for operand in layer.operands:
-        width = layer.out_lanes * operand.bits + STREAM_MARKS
+        width = operand.lanes * operand.bits + STREAM_MARKS
         yield Memory("skip", 1 << clog2(operand.depth), width, 1, True, True, apart=True)
     width = layer.out_lanes * layer.out_bits + STREAM_MARKS
     yield Memory("fifo", layer.fifo_beats, width, 1, True, False)

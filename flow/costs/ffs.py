@@ -30,13 +30,18 @@ from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
 
-__all__ = ["Register", "converter", "ff_bits", "registers", "weight_columns"]
+__all__ = [
+    "Register",
+    "converter",
+    "ff_bits",
+    "pool_tree",
+    "registers",
+    "step_cycles",
+    "weight_columns",
+]
 
 MARKS = 6
 """Marks that follow a step through the pipeline; a seventh, `start`, where passes are counted."""
-
-REDUCE_CYCLES = 3
-"""Cycles from a step's issue to its element in a pool's or ArgMax's result."""
 
 WINDOW_REGISTERS, SEQUENCER_REGISTERS, GATHER_REGISTERS = 11, 5, 3
 """Control registers beside ports, ranks and counts of groups; a checked one has a parity bit."""
@@ -66,7 +71,7 @@ def registers(layer: LayerConfig) -> Iterator[Register]:
 
 def converter(lanes: int, sink: LayerConfig, port: int = 0) -> Iterator[Register]:
     """Registers that join or split the words of a stream of `lanes` for an operand of a layer."""
-    word = sink.in_lanes
+    word = sink.in_lanes[port]
     wide = lanes * word // gcd(lanes, word)
     gather, split = wide // lanes, wide // word
     if sink.checked:
@@ -84,7 +89,7 @@ def _parity_bits(layer: WindowedConfig) -> int:
     """One for each control register, and one for each rank of marks."""
     window = layer.window
     passes, ports = len(window.passes), window.ports * (1 + window.padded)
-    delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
+    delay = step_cycles(layer)
     buffer = 0 if layer.direct else WINDOW_REGISTERS + ports
     total = buffer + SEQUENCER_REGISTERS + (delay - 1) + (passes > 1)
     total += sum(register.count for register in _fifo(layer) if register.role == "control")
@@ -93,7 +98,7 @@ def _parity_bits(layer: WindowedConfig) -> int:
             addressed = not (layer.constant_weights or layer.block_weights)
             return total + addressed + 3 * (layer.beats > 1) + layer.requantize_cycles
         case PoolConfig():
-            places = (REDUCE_CYCLES - 1) * any(layer.window.place_bits)
+            places = (delay - 1) * any(layer.window.place_bits)
             return total + layer.requantize_cycles + places
     return total + 1  # ArgMax counts elements
 
@@ -107,9 +112,9 @@ def _window(window: WindowConfig) -> Iterator[Register]:
     yield Register("address", "control", clog2(window.depth), window.ports)
     if window.padded:
         yield Register("outside", "control", 1, window.ports)
-    yield Register("act", "activation", window.word * window.lane_bits, window.ports)
+    yield Register("act", "activation", window.lane_bits, window.elements)
     if window.code_bits:
-        yield Register("code", "activation", window.word * window.code_bits, window.ports)
+        yield Register("code", "activation", window.code_bits, window.elements)
 
 
 def _sequencer(
@@ -250,11 +255,13 @@ def _pool(layer: PoolConfig) -> Iterator[Register]:
     units = requantizers(layer)
     indexed = any(unit.columns for unit in units)
     counted = indexed and len(layer.window.passes) > 1
-    yield from _sequencer(layer, REDUCE_CYCLES, counted=counted, addressed=False)
+    delay = layer.reduce_cycles
+    yield from _sequencer(layer, delay, counted=counted, addressed=False)
     if indexed or layer.checked:
-        yield Register("place", "control", sum(layer.window.place_bits), REDUCE_CYCLES - 1)
+        yield Register("place", "control", sum(layer.window.place_bits), delay - 1)
     bits = layer.acc_bits if layer.average else layer.window.lane_bits
     yield Register("acc", "accumulator", bits, layer.out_lanes)
+    yield Register("tree", "accumulator", sum(pool_tree(layer)), layer.out_lanes)
     for unit in units:
         yield from _requantizer(unit)
     if units:
@@ -262,8 +269,23 @@ def _pool(layer: PoolConfig) -> Iterator[Register]:
     yield from _fifo(layer)
 
 
+def step_cycles(layer: WindowedConfig) -> int:
+    """Cycles from a step's issue to its place in an accumulator."""
+    if isinstance(layer, LinearConfig):
+        return layer.lane_cycles
+    assert isinstance(layer, PoolConfig | ArgMaxConfig)
+    return layer.reduce_cycles
+
+
+def pool_tree(layer: PoolConfig) -> list[int]:
+    """Bits of the registers in which a lane of a pool combines the elements of a step."""
+    element = 2 if layer.act_bipolar and layer.average else layer.window.lane_bits
+    sums = tree_sums([element] * layer.simd, layer.acc_bits, ADDS_PER_RANK)
+    return sums if layer.average else [element] * len(sums)
+
+
 def _argmax(layer: ArgMaxConfig) -> Iterator[Register]:
-    yield from _sequencer(layer, REDUCE_CYCLES, counted=False, addressed=False)
+    yield from _sequencer(layer, layer.reduce_cycles, counted=False, addressed=False)
     yield Register("best", "accumulator", layer.in_bits + layer.out_bits)
     yield Register("count", "control", layer.out_bits)
     yield from _fifo(layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...hw.config import clog2, requantize_cycles
-from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig, Operand, PadConfig
+from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig, Operand, PadConfig
 from .registers import ALARM_BITS, Register
 from .shapes import Shape, const, multiply
 
@@ -21,21 +21,24 @@ def join_registers(layer: JoinConfig) -> Iterator[Register]:
         bits = clog2(1 << clog2(operand.depth)) + 1
         yield Register("pointer", "control", bits, 2)
         yield Register("full", "control", 1)
-        yield Register("held", "activation", layer.out_lanes * operand.bits + 3)
-        yield Register("element", "activation", layer.out_lanes * operand.bits)
+        yield Register("held", "activation", operand.lanes * operand.bits + 3)
+        yield Register("element", "activation", operand.lanes * operand.bits)
     yield Register("used", "control", layer.fifo_beats.bit_length())
     yield Register("pointer", "control", clog2(layer.fifo_beats) + 1, 2)
     counters = _counters(layer)
     for bits in counters:
         yield Register("count", "control", bits)
-    takes = 0 if isinstance(layer, AddConfig) else len(layer.operands)
+    takes = 0 if isinstance(layer, AddConfig | MergeConfig) else len(layer.operands)
+    if isinstance(layer, PadConfig) and layer.delayed:
+        takes += 1
+        yield Register("before", "activation", layer.delayed * layer.out_bits)
     ranks = layer.function_cycles + 1
     yield Register("marks", "control", (4 + takes) * ranks)
     yield Register("err_frame", "control", 1)
     for shape in terms(layer):
         yield Register("product", "requant", shape[0], layer.out_lanes)
     for bits, cycles in _waits(layer):
-        yield Register("wait", "activation", bits, cycles * layer.out_lanes)
+        yield Register("wait", "activation", bits, cycles)
     if layer.checked:
         own = 1 + 2 + len(counters) + ranks + 1  # used, pointers, counters, marks, err_frame
         yield Register("parity", "checker", own + OPERAND_REGISTERS * len(layer.operands))
@@ -54,7 +57,7 @@ def fork_registers(readers: int, *, checked: bool) -> Iterator[Register]:
 def _counters(layer: JoinConfig) -> list[int]:
     """Bits of the counters that find a word's place in the frame."""
     match layer:
-        case AddConfig():
+        case AddConfig() | MergeConfig():
             return [1]
         case ConcatConfig():
             return [clog2(max(2, layer.words_per_pixel)), 1]
@@ -79,11 +82,14 @@ def terms(layer: JoinConfig) -> list[Shape]:
 
 
 def _waits(layer: JoinConfig) -> list[tuple[int, int]]:
-    """(bits, cycles) that an operand of a Concat waits for the slowest of them, a lane."""
-    if not isinstance(layer, ConcatConfig):
+    """(bits, lanes * cycles) that an operand of a Concat waits for the slowest of them."""
+    if not isinstance(layer, ConcatConfig | MergeConfig):
         return []
     pairs = zip(layer.operands, layer.requantize, strict=True)
     return [
-        (kind.out.bits if kind else operand.bits, layer.function_cycles - requantize_cycles(kind))
+        (
+            kind.out.bits if kind else operand.bits,
+            (layer.function_cycles - requantize_cycles(kind)) * operand.lanes,
+        )
         for operand, kind in pairs
     ]

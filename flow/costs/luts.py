@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, clog2
-from ...hw.join_config import AddConfig, JoinConfig
+from ...hw.join_config import AddConfig, JoinConfig, MergeConfig
 from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits
 from ...hw.reduce_config import ArgMaxConfig, PoolConfig
@@ -25,7 +25,7 @@ from ...hw.shift_config import ShiftConfig
 from .blocks import Placed, products, single_lanes
 from .columns import bits_of, changing, column_luts, distinct, rom_luts
 from .families import FAMILIES, Blocks
-from .ffs import Register
+from .ffs import Register, pool_tree
 from .mapped import distinct_weights
 from .packing import in_blocks, packed_sums, pairs_in_blocks, scaled_in_blocks, taken
 from .requantize import Requantizer, distinct_columns, requantizers
@@ -101,7 +101,9 @@ def features(
                 _add(found, _checksum(layer, placed, family.lut_inputs))
         case PoolConfig():
             bits = layer.acc_bits if layer.average else 2 * layer.window.lane_bits
-            found["pool_bits"] = layer.out_lanes * bits
+            compared = 1 if layer.average else layer.simd
+            found["pool_bits"] = compared * layer.out_lanes * bits
+            found["sum_bits"] = layer.average * layer.out_lanes * sum(pool_tree(layer))
         case ArgMaxConfig():
             found["argmax_bits"] = layer.in_bits + layer.out_bits
     if isinstance(layer, LinearConfig | PoolConfig):
@@ -127,7 +129,7 @@ def _window(
         yield "offset_rom", column_luts(offsets, inputs)
     yield "offset_rom", column_luts(window.passes, inputs)
     if window.padded:
-        yield "padding_bits", window.ports * (window.word * window.lane_bits + 2)
+        yield "padding_bits", window.elements * window.lane_bits + 2 * window.ports
         yield "inside_rom", rom_luts(window.out_size[0], window.kernel[0], inputs)
         yield "inside_rom", rom_luts(window.out_size[1], window.kernel[1], inputs)
         for size, bits in zip(window.out_size, window.place_bits, strict=True):
@@ -153,7 +155,9 @@ def _join(
     layer: JoinConfig, placed: Sequence[Placed], family: Blocks
 ) -> Iterable[tuple[str, float]]:
     yield from _stores(placed, family)
-    yield "padding_bits", layer.out_lanes * layer.out_bits * (len(layer.operands) - 1)
+    together = isinstance(layer, MergeConfig)  # nothing is chosen between
+    others = 0 if together else len(layer.operands) - 1
+    yield "padding_bits", layer.out_lanes * layer.out_bits * others
     if isinstance(layer, AddConfig):
         yield "sum_bits", 2 * layer.out_lanes * layer.acc_bits
     for product in products(layer):
@@ -163,7 +167,7 @@ def _join(
 
 
 def _converter(layer: LayerConfig, lanes: int, port: int) -> Iterable[tuple[str, float]]:
-    word, bits = layer.in_lanes, layer.operand_bits[port]
+    word, bits = layer.in_lanes[port], layer.operand_bits[port]
     wide = lanes * word // gcd(lanes, word)
     if wide > lanes:
         yield "converter", 1

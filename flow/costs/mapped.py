@@ -21,7 +21,7 @@ from ...quant.ir import IntArray, Requantize
 from .blocks import Placed, single_lanes
 from .columns import bits_of, distinct
 from .families import Blocks
-from .ffs import REDUCE_CYCLES, weight_columns
+from .ffs import step_cycles, weight_columns
 from .packing import packed_registers
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums, vector
@@ -58,7 +58,7 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
 
 def _lone_window(layer: WindowedConfig) -> int:
     """The row's position, which no second window reads; where a frame starts, a window does."""
-    delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
+    delay = step_cycles(layer)
     started = len(layer.window.passes) > 1
     return layer.window.index_bits + started * delay
 
@@ -130,9 +130,9 @@ def _always_inside(layer: WindowedConfig, row: int, column: int) -> bool:
     return True
 
 
-def _unflagged(layer: LayerConfig) -> int:
+def _unflagged(layer: WindowedConfig) -> int:
     """Registers of the error mark that travels with a frame."""
-    delay = layer.lane_cycles if isinstance(layer, LinearConfig) else REDUCE_CYCLES
+    delay = step_cycles(layer)
     late = 0 if isinstance(layer, ArgMaxConfig) else getattr(layer, "requantize_cycles", 0)
     return 2 * (1 + layer.checked) + delay + late + (layer.beats > 1)
 

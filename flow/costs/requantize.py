@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hw.config import multiplies_by_one
-from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig
+from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig
 from ...hw.linear_config import LinearConfig
 from ...hw.reduce_config import PoolConfig
 from ...hw.shift_config import ShiftConfig
@@ -61,25 +61,34 @@ def requantizers(layer: LinearConfig | PoolConfig | JoinConfig) -> tuple[Requant
     match layer:
         case AddConfig():
             return _units(layer.requantize, (0,), layer.out_lanes, layer.acc_bits)
-        case ConcatConfig():
+        case ConcatConfig() | MergeConfig():
             return _concat(layer)
         case JoinConfig():
             return ()
     clamps = isinstance(layer, ShiftConfig) and layer.clamps
     if clamps or not isinstance(layer.requantize, Requantize):
         return ()
-    return _units(layer.requantize, tuple(layer.channels(0)), layer.out_lanes, layer.acc_bits)
+    lanes = layer.out_lanes // layer.pixels
+    found: list[Requantizer] = []
+    for pixel in range(layer.pixels):
+        table = tuple(layer.channels(pixel * lanes))
+        found += _units(layer.requantize, table, lanes, layer.acc_bits)
+    return tuple(found)
 
 
-def _concat(layer: ConcatConfig) -> tuple[Requantizer, ...]:
+def _concat(layer: ConcatConfig | MergeConfig) -> tuple[Requantizer, ...]:
     found: list[Requantizer] = []
     for k, (operand, kind) in enumerate(zip(layer.operands, layer.requantize, strict=True)):
         if kind is not None:
-            words = range(layer.bounds[k + 1] - layer.bounds[k])
-            table = tuple(word * layer.out_lanes for word in words)
             value = (2, True) if operand.bipolar else (operand.bits, operand.signed)
             bits = add(value, const(operand.zero_point))[0]
-            found += _units(kind, table, layer.out_lanes, bits)
+            if isinstance(layer, MergeConfig):
+                pixels, lanes = layer.pixels, operand.lanes // layer.pixels
+                found += _units(kind, (0,), lanes, bits) * pixels
+            else:
+                words = range(layer.bounds[k + 1] - layer.bounds[k])
+                table = tuple(word * layer.out_lanes for word in words)
+                found += _units(kind, table, layer.out_lanes, bits)
     return tuple(found)
 
 

@@ -69,8 +69,8 @@ def threshold_units(layer: LayerConfig) -> tuple[ThresholdUnit, ...]:
     """One for each output lane; none in a layer without thresholds."""
     if not isinstance(layer, LinearConfig) or not isinstance(layer.requantize, Thresholds):
         return ()
-    table = tuple(layer.channels(0))
-    return _units(layer.requantize, table, layer.out_lanes, layer.acc_bits)
+    table, lanes = tuple(layer.channels(0)), layer.out_lanes // layer.pixels
+    return _units(layer.requantize, table, lanes, layer.acc_bits) * layer.pixels
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,13 +11,14 @@ import numpy as np
 
 from ...hw.configure import Fold, Protection, circuit_nodes, sources
 from ...hw.fold import UNPROTECTED
+from ...hw.linear_config import LinearConfig
 from ...quant.errors import InputError
 from ...quant.ir import Graph, Node
 from ..costs import luts
 from ..costs.families import FAMILIES
 from ..costs.layer import resources
 from ..targets import Target
-from .choices import Choice, shaped, variants
+from .choices import MOST_NEEDED_WEIGHTS, MOST_SHIFT_WEIGHTS, Choice, shaped, variants
 from .knapsack import descend
 
 __all__ = ["RESOURCES", "Solver", "fold_for_interval", "fold_to_fit", "margins"]
@@ -64,12 +65,13 @@ class Solver:
         self.origins = sources(graph)
         self.guards = {node.name: guards.get(node.name, UNPROTECTED) for node in self.nodes}
         self.shapes = {
-            node.name: shaped(graph, node, self.guards[node.name]) for node in self.nodes
+            node.name: shaped(graph, node, self.guards[node.name], broad=True)
+            for node in self.nodes
         }
         self.margins = margins(target)
         self.worth = np.array([*WORTH, BLOCK_WORTH * target.bram_bits / 18432])
         self._costs: dict[Choice, Vector] = {}
-        self._variants: dict[Choice, list[Choice]] = {}
+        self._variants: dict[tuple[Choice, int], list[Choice]] = {}
 
     @functools.cached_property
     def intervals(self) -> list[int]:
@@ -99,23 +101,32 @@ class Solver:
             found = self._costs[choice] = np.array(counts, dtype=np.float64) * self.margins
         return found
 
-    def _options(self, node: Node, interval: int) -> list[Choice]:
-        """Choices of a node that meet an interval, without those of needlessly many multipliers."""
+    def _options(self, node: Node, interval: int, shifted: int) -> list[Choice]:
+        """Choices of a node that meet an interval, without those of needlessly many multipliers.
+
+        Nor needlessly broad ones: pixels go side by side only where one after the other is too
+        slow; then twice as many are thought of as well, for the sake of the converters. Layers of
+        at most `shifted` weights may become shift-adds.
+        """
         meeting = [choice for choice in self.shapes[node.name] if choice.cycles <= interval]
-        most = max(SPARE * meeting[0].multipliers, ALWAYS)
+        least = min(choice.breadth for choice in meeting)
+        meeting = [choice for choice in meeting if choice.breadth <= 2 * least]
+        most = max((2 if least else SPARE) * meeting[0].multipliers, ALWAYS)
         options = []
         for choice in meeting:
-            if choice.multipliers > most:
-                break
-            if choice not in self._variants:
-                self._variants[choice] = variants(
+            unrolled = isinstance(choice.layer, LinearConfig) and choice.layer.constant_weights
+            if choice.multipliers > most and not (unrolled and shifted > MOST_SHIFT_WEIGHTS):
+                continue
+            if (choice, shifted) not in self._variants:
+                self._variants[choice, shifted] = variants(
                     choice,
                     self.graph,
                     node,
                     self.guards[node.name],
                     FAMILIES.get(self.target.family.name) if self.target.dsps else None,
+                    shifted,
                 )
-            options += self._variants[choice]
+            options += self._variants[choice, shifted]
         return options
 
     def _start(self, options: list[list[Choice]], interval: int) -> list[int]:
@@ -135,13 +146,14 @@ class Solver:
         """Resources of all layers, in the order of `RESOURCES`."""
         return np.asarray(sum(self.cost(choice) for choice in chosen.values()))
 
-    def solve(self, interval: int, share: float = 1.0) -> Found:
+    def solve(self, interval: int, share: float = 1.0, shifted: int = MOST_SHIFT_WEIGHTS) -> Found:
         """The cheapest folding found for an interval that stays within a share of the device.
 
-        Where none was found, the one that overfills it least.
+        Where none was found, the one that overfills it least. Layers of at most `shifted` weights
+        may become shift-adds: a search that takes its time.
         """
         room = np.maximum([self.target.capacity[key] * share for key in RESOURCES], 0.01)
-        options = [self._options(node, interval) for node in self.nodes]
+        options = [self._options(node, interval, shifted) for node in self.nodes]
         needs = [np.array([self.cost(one) for one in found]) / room for found in options]
         place = {node.name: i for i, node in enumerate(self.nodes)}
         readers: list[list[int]] = [[] for _ in self.nodes]
@@ -179,9 +191,9 @@ def margins(target: Target) -> Vector:
 def _converts(lanes: list[int], choice: Choice, interval: int) -> bool:
     """Whether the converters from streams of `lanes` to a choice's words keep the interval."""
     layer = choice.layer
-    for source, words in zip(lanes, layer.in_words, strict=False):
-        common = gcd(source, layer.in_lanes)
-        gather, split = layer.in_lanes // common, source // common
+    for source, word, words in zip(lanes, layer.in_lanes, layer.in_words, strict=False):
+        common = gcd(source, word)
+        gather, split = word // common, source // common
         if words // split * (gather - 1 + split) > max(interval, words):
             return False
     return True
@@ -199,6 +211,8 @@ def fold_for_interval(solver: Solver, interval: int) -> dict[str, Fold]:
             f"the {interval} asked for"
         )
     found = solver.solve(interval)
+    if found.fullest > 1:
+        found = solver.solve(interval, shifted=MOST_NEEDED_WEIGHTS)
     if found.fullest > 1:
         raise InputError(f"an interval of {interval} cycles {_overfull(solver, found, 1.0)}")
     return _folds(found.chosen)

@@ -15,7 +15,7 @@ from .balance import balance
 
 __all__ = ["folding_json", "load_folding"]
 
-_KEYS = ("pe", "simd", "multiplier", "weights")
+_KEYS = ("pe", "simd", "multiplier", "weights", "pixels")
 
 
 def folding_json(folding: Mapping[str, Fold]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def folding_json(folding: Mapping[str, Fold]) -> dict[str, Any]:
 
 
 def load_folding(path: Path, graph: Graph) -> dict[str, Fold]:
-    """Read [layer.NAME] pe, simd, multiplier, weights; layers that are not named are balanced.
+    """Read [layer.NAME] pe, simd, pixels, multiplier, weights; layers not named are balanced.
 
     Raises InputError naming the file, the layer and the key.
     """
@@ -50,7 +50,7 @@ def load_folding(path: Path, graph: Graph) -> dict[str, Fold]:
 def _fold(at: str, entry: Any) -> Fold:
     if not isinstance(entry, dict) or set(entry) - set(_KEYS):
         raise InputError(f"{at}: takes {', '.join(_KEYS[:-1])} and {_KEYS[-1]}")
-    for key in ("pe", "simd"):
+    for key in ("pe", "simd", "pixels"):
         if type(entry.get(key, 1)) is not int or entry.get(key, 1) < 1:
             raise InputError(f"{at}: {key} must be a positive integer, not {entry[key]!r}")
     for key in ("multiplier", "weights"):

@@ -96,17 +96,20 @@ def test_named_layers_are_folded_as_they_say_and_others_balanced(read, small):
 def test_the_json_of_a_folding_is_its_toml(read):
     found = folding_json({"conv": Fold(3, 4, "lut")})
 
-    assert found == {"conv": {"pe": 3, "simd": 4, "multiplier": "lut", "weights": "auto"}}
+    assert found == {
+        "conv": {"pe": 3, "simd": 4, "multiplier": "lut", "weights": "auto", "pixels": 1}
+    }
 
 
 BAD = {
     "[layer.conv9]\npe = 1": r"f.toml: \[layer.conv9\]: no such layer; the graph has conv, pool",
     "[layers.conv]\npe = 1": r"f.toml: a folding holds tables \[layer.NAME\] only",
     "layer = 3": r"f.toml: a folding holds tables \[layer.NAME\] only",
-    "[layer]\nconv = 2": r"\[layer.conv\]: takes pe, simd, multiplier and weights",
-    "[layer.conv]\npes = 2": r"\[layer.conv\]: takes pe, simd, multiplier and weights",
+    "[layer]\nconv = 2": r"\[layer.conv\]: takes pe, simd, multiplier, weights and pixels",
+    "[layer.conv]\npes = 2": r"\[layer.conv\]: takes pe, simd, multiplier, weights and pixels",
     "[layer.conv]\npe = 0": r"\[layer.conv\]: pe must be a positive integer, not 0",
     "[layer.conv]\nsimd = 1.5": r"\[layer.conv\]: simd must be a positive integer, not 1.5",
+    "[layer.conv]\npixels = 0": r"\[layer.conv\]: pixels must be a positive integer, not 0",
     "[layer.conv]\nweights = 3": r"\[layer.conv\]: weights must be a string, not 3",
     "[layer.conv]\npe = true": r"\[layer.conv\]: pe must be a positive integer, not True",
     "pe": "f.toml: not a TOML file",

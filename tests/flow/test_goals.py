@@ -143,7 +143,7 @@ def test_what_is_not_allowed_is_not_chosen():
 
 REFUSED = [
     (Goal(fps=1e9, clock_mhz=75), r"^--fps 1e\+09: more frames than cycles at 75 MHz$"),
-    (Goal(fps=1e7), r"^--fps 1e\+07 at 75 MHz: layer pool: takes 12 cycles a frame when fully"),
+    (Goal(fps=4e7), r"^--fps 4e\+07 at 75 MHz: layer conv: takes 3 cycles a frame when fully"),
 ]
 
 
@@ -215,8 +215,8 @@ def test_a_build_states_goal_clock_and_rate(model, tmp_path):
     assert result["initiation_interval"] <= 500
     assert result["folding"] == {
         layer["layer"]: {
-            key: (layer if layer["simd"] else result["folding"][layer["layer"]])[key]
-            for key in ("pe", "simd", "multiplier", "weights")
+            key: (layer if layer["weights"] else result["folding"][layer["layer"]])[key]
+            for key in ("pe", "simd", "multiplier", "weights", "pixels")
         }
         for layer in result["explain"]
     }

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from tercet.hw.configure import Fold, Protection
+from tercet.flow.folding.choices import broad_foldings
+from tercet.hw.configure import Fold, Protection, circuit_nodes
 from tercet.quant import ir, ranges
 from tercet.quant.reference import Reference
 
 MAPS = ("conv2d", "conv2d", "maxpool", "avgpool")
 DAG_STEPS = ("conv2d", "branch", "branch", "pad", "maxpool", "avgpool")
+MOST_MULTIPLIERS = 400
+"""Of a layer of several pixels a cycle: more take long to simulate."""
+
 FRAMES = 6
 """Random frames that the scales are fitted to."""
 
 
 def random_network(
-    rng: np.random.Generator,
+    rng: np.random.Generator, width: int | None = None
 ) -> tuple[ir.Graph, dict[str, Fold], dict[str, Protection]]:
-    """A graph of 2 to 6 layers on images of 3..7 pixels, its folding and its protection."""
-    chain = _Chain(rng)
+    """A graph of 2 to 6 layers on images of 3..7 pixels, its folding and its protection.
+
+    `width`: pixels of a row of the input.
+    """
+    chain = _Chain(rng, width)
     for _ in range(int(rng.integers(1, 4))):
         getattr(chain, f"add_{rng.choice(MAPS)}")()
     if rng.random() < 0.2:
@@ -41,10 +50,10 @@ def random_network(
 
 
 def random_dag(
-    rng: np.random.Generator,
+    rng: np.random.Generator, width: int | None = None
 ) -> tuple[ir.Graph, dict[str, Fold], dict[str, Protection]]:
     """As `random_network`, with branches that meet in Add and Concat, and with Pad."""
-    chain = _Chain(rng)
+    chain = _Chain(rng, width)
     for _ in range(int(rng.integers(1, 4))):
         getattr(chain, f"add_{rng.choice(DAG_STEPS)}")()
     if rng.random() < 0.2:
@@ -57,12 +66,30 @@ def random_dag(
     return chain.graph, chain.folding, chain.protection
 
 
+def broad_network(
+    rng: np.random.Generator, kind: Callable[..., Any] = random_dag
+) -> tuple[ir.Graph, dict[str, Fold], dict[str, Protection]]:
+    """A network with rows of 4, 8 or 12 pixels, most layers several pixels a cycle."""
+    graph, folding, protection = kind(rng, int(rng.choice([4, 8, 12])))
+    for node in circuit_nodes(graph):
+        weights = node.weight.size if isinstance(node, ir.Conv2d) else 1
+        found = [fold for fold, _ in broad_foldings(graph, node)]
+        found = [fold for fold in found if fold.pixels * weights <= MOST_MULTIPLIERS]
+        if found and rng.random() < 0.85:
+            free = weights <= 72 and not protection.get(node.name, Protection()).neurons
+            drawn = str(rng.choice(["dsp", "lut", "dsp2", *["shift"] * free]))
+            fold = found[rng.integers(len(found))]
+            folding[node.name] = dataclasses.replace(fold, multiplier=drawn)
+    return graph, folding, protection
+
+
 class _Chain:
     """Nodes in order; `x` the newest tensor of some frames, `kind` its type, `name` its name."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, width: int | None) -> None:
         self.rng = rng
-        shape = (*(int(n) for n in rng.integers(3, 8, 2)), int(rng.integers(1, 4)))
+        height, drawn = (int(n) for n in rng.integers(3, 8, 2))
+        shape = (height, width or drawn, int(rng.integers(1, 4)))
         self.few_bits = bool(rng.random() < 0.4)
         bits, signed = int(rng.integers(1, 9)), bool(rng.integers(2))
         if self._binary() or (signed and bits == 1):
@@ -162,7 +189,8 @@ class _Chain:
         ideal = scale * self.rng.uniform(0.5, 1.5, count) * 2**10
         if self.rng.random() < 0.3:
             return ir.Requantize(np.ones(1, int), np.array([2]), out)
-        return ir.Requantize(np.maximum(1, np.rint(ideal)).astype(int), np.full(count, 10), out)
+        multiplier = np.clip(np.rint(ideal), 1, 65535).astype(int)
+        return ir.Requantize(multiplier, np.full(count, 10), out)
 
     def _meet(self, node: ir.Node, ends: list, pe: int) -> None:
         """The node of two branches, executed on what they hold."""

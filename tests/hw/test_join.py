@@ -8,7 +8,7 @@ from tercet.hw.config import INPUT
 from tercet.hw.configure import Fold, configure
 from tercet.hw.fork import Fork
 from tercet.hw.join import AddJoin
-from tercet.hw.join_config import join
+from tercet.hw.join_layer import join_layer
 from tercet.hw.site import Site
 from tercet.hw.skip_fifo import SkipFifo
 from tercet.quant import ir, reference
@@ -116,7 +116,7 @@ def adder():
         name="s", inputs=("a", "b"), multipliers=(1, 1), shift=0, out=ir.TensorType(6, True)
     )
     kind = ir.TensorType(4, False)
-    config = join(node, (1, 1), (2, 2, 1), (kind, kind), node.out, 6, 1)
+    config = join_layer(node, (1, 1), (2, 2, 1), (kind, kind), node.out, 6, Fold())
     assert config.sources == (INPUT,)  # the caller names them
     return AddJoin(config)
 
