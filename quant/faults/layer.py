@@ -133,17 +133,24 @@ class LayerWords:
         return Events.joined([some.spread(elements), events.take(~stored)])
 
     def results(
-        self, operand: Any, acc: Any, events: Events, image: IntArray | None = None
+        self,
+        operand: Any,
+        acc: Any,
+        events: Events,
+        image: IntArray | None = None,
+        *,
+        before: bool = False,
     ) -> tuple[IntArray, IntArray, Any]:
         """What `events` (no INPUT, no ACTIVATION) make of results: row (as in `at`) and element,
         both on the host, different pairs, and the new value.
 
         `operand` [images, ...] and its exact accumulators `acc` [images, ...] hold image
-        `image[row]` of each row; None: row after row.
+        `image[row]` of each row; None: row after row. `before` gives the words before the
+        activation instead.
         """
         if image is None:
             image = np.arange(len(operand))
-        if (events.tensor <= Tensor.BIAS).all():
+        if (events.tensor <= Tensor.BIAS).all() and not before:
             return stored_results(self, operand, acc, events, image)
         alone = bool((np.diff(events.at) > 0).all())
         events = self._timed(self.expanded(events))
@@ -164,7 +171,7 @@ class LayerWords:
                 for kind in np.unique(events.tensor[rows]):
                     some = rows[events.tensor[rows] == kind]
                     run.apply(Tensor(kind), group[some], events.take(some))
-        return at, element, run.result()
+        return at, element, run.result(before)
 
     def _timed(self, events: Events) -> Events:
         """LAST as a number."""
@@ -308,9 +315,11 @@ class _Run:
     def _total(self) -> Any:
         return self.layer.wrapped(self.start + self.delta)
 
-    def result(self) -> Any:
-        """The elements of the layer's result."""
+    def result(self, before: bool) -> Any:
+        """The elements of the layer's result, or the words before the activation."""
         finish = self.layer.finish
+        if before:
+            return finish.before(self._total(), self.channel) if self.word is None else self.word
         if self.word is not None:
             return finish.after(self.word, self.channel)
         return finish(self._total(), self.channel)
