@@ -24,6 +24,7 @@ DRIVER = (
     "bitparallel_memories.h",
     "bitparallel_golden.h",
     "bitparallel_sweep.h",
+    "bitparallel_collapse.h",
     "bitparallel.cpp",
 )
 #: Compiler options by name, the widest first.

@@ -56,6 +56,11 @@ endmodule
 """
 
 Json = dict[str, Any]
+#: For area, since every lane pays for every LUT.
+ABC = (
+    "strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash",
+    ";dch,-f;if,-a;mfs2;lutpack,-S,1",
+)
 LOG = "yosys.log"  # of one pass, in the working folder
 
 
@@ -139,10 +144,7 @@ class _Mapper:
         )
         self.run("alumacc", "opt_clean", "maccmap", f"techmap -map {adders}", "techmap")
         self.run("opt_expr", "opt_merge", "opt_clean", "simplemap", "setundef -zero")
-        self.run(
-            "abc -lut 3 -script +strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;dch,-f;if,-a;mfs2;lutpack,-S,1",
-            "opt_clean",
-        )
+        self.run(f"abc -lut 3 -script +{''.join(ABC)}", "opt_clean")
 
 
 def main() -> None:

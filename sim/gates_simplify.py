@@ -100,10 +100,8 @@ def _merged(network: Network) -> Network:
     builder = Builder(first)
     literal = [2 * node for node in range(first)]
     own: list[Lut] = []  # each LUT as it is now, over new nodes, before it is canonical
-    for number, (table, *inputs) in enumerate(luts):
-        nodes = [node for node in inputs if node]
-        merged = _merge(table, nodes, readers, first, own)
-        table, nodes = merged
+    for table, *inputs in luts:
+        table, nodes = _merge(table, [node for node in inputs if node], readers, first, own)
         own.append((table, *nodes, *[0] * (3 - len(nodes))))
     keep = _needed(network, own)
     for number, (table, *inputs) in enumerate(own):

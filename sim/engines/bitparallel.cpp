@@ -1,10 +1,10 @@
 // Bit-parallel fault experiments: 512 lanes of the cut netlist compiled as LUTs.
 //
-// usage: model CONTENTS TRACE JOB RESULT WORKERS FROM TO. All files are little endian;
-// engines/bitparallel.py writes and reads them. Prints a line with the number of experiments
-// whenever some are finished.
-
-constexpr size_t PORTION = 4096;
+// usage: model CONTENTS TRACE JOB RESULT WORKERS FROM TO
+//        model CONTENTS TRACE collapse RESULT WORKERS FROM TO
+// All files are little endian; engines/bitparallel.py writes and reads them. FROM and TO are the
+// cycles that are simulated. Prints a line with the number of experiments whenever some are
+// finished.
 
 template <class T> void put(FILE* file, const std::vector<T>& values) {
     if (!values.empty() && std::fwrite(values.data(), sizeof(T), values.size(), file) != values.size())
@@ -30,39 +30,52 @@ void write(const Result& result, uint64_t evaluations, const char* path) {
     put(out.file, result.row_out);
 }
 
-// Portions of experiments that follow one another in time, as threads ask for them.
-uint64_t sweep_all(const GoldenRun& run, const Job& job, Result& result, uint32_t workers) {
-    Numbers order(job.size());
-    for (uint32_t x = 0; x < order.size(); ++x) order[x] = x;
-    std::stable_sort(order.begin(), order.end(),
-                     [&](uint32_t a, uint32_t b) { return job.begin(a) < job.begin(b); });
-    const size_t share = std::max<size_t>(PORTION, (order.size() + 4 * workers - 1) / (4 * workers));
-    std::atomic<size_t> next{0};
-    std::atomic<uint64_t> evaluations{0};
+// Call `work(worker)` in threads; the first failure is thrown.
+template <class F> void in_threads(uint32_t workers, F work) {
     std::mutex guard;
     std::string failure;
-    const auto work = [&] {
+    const auto guarded = [&](uint32_t worker) {
         try {
-            Sweep sweep(run, job, result);
-            for (size_t at; (at = next.fetch_add(share)) < order.size();) {
-                const size_t count = std::min(share, order.size() - at);
-                sweep(&order[at], count);
-                const std::lock_guard<std::mutex> lock(guard);
-                std::printf("%zu\n", count);
-                std::fflush(stdout);
-            }
-            evaluations += sweep.evaluations();
+            work(worker);
         } catch (const std::exception& error) {
             const std::lock_guard<std::mutex> lock(guard);
             failure = error.what();
         }
     };
     std::vector<std::thread> threads;
-    for (uint32_t i = 1; i < workers; ++i) threads.emplace_back(work);
-    work();
+    for (uint32_t i = 1; i < workers; ++i) threads.emplace_back(guarded, i);
+    guarded(0);
     for (std::thread& thread : threads) thread.join();
     if (!failure.empty()) throw std::runtime_error(failure);
+}
+
+// One stretch of time a thread: the longer it is, the fuller are the lanes.
+uint64_t sweep_all(const GoldenRun& run, const Job& job, Result& result, uint32_t workers) {
+    Numbers order(job.size());
+    for (uint32_t x = 0; x < order.size(); ++x) order[x] = x;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint32_t a, uint32_t b) { return job.begin(a) < job.begin(b); });
+    std::atomic<uint64_t> evaluations{0};
+    in_threads(workers, [&](uint32_t worker) {
+        const size_t from = order.size() * worker / workers, to = order.size() * (worker + 1) / workers;
+        Sweep sweep(run, job, result);
+        sweep(&order[from], to - from);
+        evaluations += sweep.evaluations();
+    });
     return evaluations;
+}
+
+// Successors [TO - FROM][STATE_BITS] of all flips, see bitparallel_collapse.h.
+void collapse_all(const GoldenRun& run, uint32_t workers, const char* path) {
+    std::vector<int32_t> successors(size_t(run.to - run.from) * STATE_BITS);
+    std::atomic<uint32_t> next{run.from};
+    in_threads(workers, [&](uint32_t) {
+        Collapse collapse(run);
+        for (uint32_t t; (t = next++) < run.to;)
+            collapse(t, &successors[size_t(t - run.from) * STATE_BITS]);
+    });
+    const File out(path, "wb");
+    put(out.file, successors);
 }
 
 int main(int argc, char** argv) {
@@ -70,11 +83,15 @@ int main(int argc, char** argv) {
         if (argc != 8) throw std::runtime_error("usage: model CONTENTS TRACE JOB RESULT WORKERS FROM TO");
         const Contents contents(File(argv[1], "rb").file);
         const Trace trace(File(argv[2], "rb").file);
-        const Job job(File(argv[3], "rb").file);
         const GoldenRun run(trace, contents, uint32_t(std::stoul(argv[6])), uint32_t(std::stoul(argv[7])));
+        const uint32_t workers = uint32_t(std::stoul(argv[5]));
+        if (argv[3] == std::string("collapse")) {
+            collapse_all(run, workers, argv[4]);
+            return 0;
+        }
+        const Job job(File(argv[3], "rb").file);
         Result result(job.size());
-        const uint64_t evaluations = sweep_all(run, job, result, uint32_t(std::stoul(argv[5])));
-        write(result, evaluations, argv[4]);
+        write(result, sweep_all(run, job, result, workers), argv[4]);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -30,7 +30,9 @@ from . import native
 if TYPE_CHECKING:
     from ..steady import Prepared, Stimulus
 
-__all__ = ["DIVERGED", "Trace", "inject", "sweep"]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+__all__ = ["DIVERGED", "Lanes", "Trace", "inject", "sweep"]
 
 #: `ends` of an experiment whose handshake differs; the native engine runs it.
 DIVERGED = 2
@@ -75,21 +77,39 @@ def inject(
 ) -> Observed:
     """Run the experiments on `workers` threads (default: one a core); as `native.inject`."""
     prepared.check(faults)
-    model = prepared.model
-    program = gates_build.build(model.design.cut, model.manifest.top)
-    layout = Layout.of(model, program)
-    trace = stream_trace(layout, prepared.stimulus, prepared.golden)
-    _, stop = prepared.watched(faults)
-    seen = sweep(
-        program,
-        trace,
-        faults,
-        prepared.golden.done[stop - 1] + 1,
-        workers=workers,
-        progress=progress,
-    )
-    observed = _observed(layout, prepared, seen)
-    return _with_diverged(prepared, faults, observed, seen.ends == DIVERGED, workers)
+    return Lanes(prepared, workers).inject(faults, progress)[0]
+
+
+class Lanes:
+    """The compiled engine of a prepared design."""
+
+    def __init__(self, prepared: Prepared, workers: int | None = None) -> None:
+        model = prepared.model
+        self.prepared, self.workers = prepared, workers or len(os.sched_getaffinity(0))
+        self.program = gates_build.build(model.design.cut, model.manifest.top)
+        self.layout = Layout.of(model, self.program)
+        self.trace = stream_trace(self.layout, prepared.stimulus, prepared.golden)
+
+    def inject(
+        self, faults: Faults, progress: Callable[[int], None] | None = None
+    ) -> tuple[Observed, Bools]:
+        """What became of the experiments, and which [n] the native engine ran."""
+        _, stop = self.prepared.watched(faults)
+        limit = self.prepared.golden.done[stop - 1] + 1
+        seen = sweep(
+            self.program, self.trace, faults, limit, workers=self.workers, progress=progress
+        )
+        observed, diverged = _observed(self.layout, self.prepared, seen), seen.ends == DIVERGED
+        return _with_diverged(self.prepared, faults, observed, diverged, self.workers), diverged
+
+    def collapse(self, start: int, stop: int) -> IntArray:
+        """Successors int32 [stop - start, ff_bits] of all flips: the one bit of the next state
+        that differs, -1 none, -2 more than that."""
+        with cache.scratch() as work:
+            _write_trace(work / "trace", self.trace)
+            command = [self.program.model, self.program.contents, "trace", "collapse", "result"]
+            _call(work, [*command, self.workers, start, stop], None)
+            return np.fromfile(work / "result", "<i4").reshape(stop - start, -1)
 
 
 # ------------------------------------------------------------------------------------------ trace
@@ -187,12 +207,8 @@ def sweep(
     progress: Callable[[int], None] | None = None,
 ) -> Seen:
     """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends."""
-    packed = [_packed(array) for array in (trace.inputs, trace.outputs, trace.shake, trace.care)]
-    ends = [_packed(array[None]) for array in (trace.retried, trace.corrected)]
     with cache.scratch() as work:
-        with (work / "trace").open("wb") as file:
-            file.write(np.array([trace.lead, len(trace.outputs)], "<u8").tobytes())
-            file.write(b"".join([*packed, *ends]))
+        _write_trace(work / "trace", trace)
         columns = (faults.first, faults.target, faults.mode, faults.start, faults.stop, limit)
         with (work / "job").open("wb") as file:
             file.write(np.array([len(faults), len(faults.target)], "<u8").tobytes())
@@ -201,6 +217,13 @@ def sweep(
         arguments = [program.model, program.contents, "trace", "job", "result", count]
         _call(work, [*arguments, faults.start.min(), limit.max()], progress)
         return _read(work / "result", len(faults), trace.outputs.shape[1])
+
+
+def _write_trace(path: Path, trace: Trace) -> None:
+    packed = [_packed(array) for array in (trace.inputs, trace.outputs, trace.shake, trace.care)]
+    ends = [_packed(array[None]) for array in (trace.retried, trace.corrected)]
+    sizes = np.array([trace.lead, len(trace.outputs)], "<u8").tobytes()
+    path.write_bytes(b"".join([sizes, *packed, *ends]))
 
 
 def _packed(bits: Words) -> bytes:
@@ -215,7 +238,8 @@ def _call(work: Path, command: list[Any], progress: Callable[[int], None] | None
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         for line in process.stdout:
             if progress is not None:
                 progress(int(line))
@@ -238,7 +262,7 @@ def _read(path: Path, count: int, bits: int) -> Seen:
     ends, events = take(count, "u1"), take(count, "u1")
     end_cycle = take(count, "<u4").astype(np.int64)
     experiment, cycle = (take(rows, "<u4").astype(np.int64) for _ in range(2))
-    outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -1)
+    outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -(-bits // 8))
     order = np.lexsort((cycle, experiment))
     wide = np.unpackbits(outputs[order], axis=1, count=bits, bitorder="little")
     return Seen(ends, events, end_cycle, experiment[order], cycle[order], wide, evaluations)
@@ -281,7 +305,7 @@ def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
 
 
 def _with_diverged(
-    prepared: Prepared, faults: Faults, seen: Observed, diverged: Any, workers: int | None
+    prepared: Prepared, faults: Faults, seen: Observed, diverged: Bools, workers: int
 ) -> Observed:
     """The experiments that left the lanes, by the native engine."""
     if (seen.ends == End.NOT_LANDED).any():

@@ -35,6 +35,17 @@ template <class F> inline void each_bit(const uint8_t* row, uint64_t bytes, F f)
         for (uint32_t left = row[i]; left; left &= left - 1) f(uint32_t(8 * i + __builtin_ctz(left)));
 }
 
+// A state as words of 64 equal bits.
+inline void expand(const uint8_t* state, int64_t* masks) {
+    for (uint32_t i = 0; i < STATE_BITS; i += 8) {
+#if defined(__AVX512DQ__) && !defined(TERCET_PORTABLE)
+        _mm512_storeu_si512(masks + i, _mm512_movm_epi64(__mmask8(state[i >> 3])));
+#else
+        for (uint32_t k = 0; k < 8; ++k) masks[i + k] = -int64_t(state[i >> 3] >> k & 1);
+#endif
+    }
+}
+
 // 512 lanes of the design.
 struct Design {
     Contents contents;
@@ -67,6 +78,23 @@ struct Design {
         TERCET_STEPS(P, R)
 #undef P
 #undef R
+    }
+
+    // Lanes in which an output of `mask` is not the fault-free one of cycle t.
+    V outputs_differ(const Trace& trace, const Bytes& mask, uint32_t t) const {
+        const uint8_t* out = &trace.out[t * trace.out_bytes];
+        V lanes = zeros();
+        each_bit(&mask[t * trace.out_bytes], trace.out_bytes, [&](uint32_t i) {
+            lanes |= w[FIRST_OUT + i] ^ spread(out[i >> 3] >> (i & 7) & 1);
+        });
+        return lanes;
+    }
+
+    // Lanes in which an output of `mask` is 1.
+    V outputs_set(const Bytes& mask) const {
+        V lanes = zeros();
+        each_bit(mask.data(), mask.size(), [&](uint32_t i) { lanes |= w[FIRST_OUT + i]; });
+        return lanes;
     }
 
     void advance(const V& busy) {

@@ -15,11 +15,10 @@ struct LaneMemories {
     std::array<uint32_t, LANES> address{};           // of lanes whose address differs
     Words value, lane_word;
     ChangeLog* log = nullptr;                        // of the fault-free run, while it is recorded
-    V written{};                                     // lanes whose writes differ in this cycle
-    V miss{};
 
-    struct Late { uint32_t lane, address; Words word; };
-    std::vector<Late> late;
+    struct Late { uint32_t lane, address; };
+    std::vector<Late> late;                          // words to store after the fault-free write
+    Words late_words;
 
     LaneMemories(Contents& contents, V* slots) : golden_words(contents), w(slots) {
         uint32_t most = 1;
@@ -134,7 +133,6 @@ struct LaneMemories {
 
     // All writes of a cycle; the fault-free words move to the next cycle.
     void write(const V& busy) {
-        written = zeros();
         for (const WriteRow& port : WRITES) write_port(port, busy);
     }
 
@@ -158,50 +156,69 @@ struct LaneMemories {
         return some;
     }
 
-    void write_port(const WriteRow& port, const V& busy) {
-        const uint32_t m = port.memory, depth = MEMORIES[m].depth;
-        V other = zeros();
-        bool enabled = false, full = true;
+    // A write port in this cycle: the fault-free address, and the lanes that differ from it.
+    struct Strobe { bool enabled = false, full = true; uint32_t address = 0; V other{}; };
+
+    Strobe strobe(const WriteRow& port, const V& busy) const {
+        Strobe s;
         for (uint32_t e = port.first_enable; e < port.first_enable + port.enables; ++e) {
             const V& v = w[ENABLES[e].slot];
             const bool one = golden(v);
-            other |= v ^ spread(one);
-            enabled |= one;
-            full &= one;
+            s.other |= v ^ spread(one);
+            s.enabled |= one;
+            s.full &= one;
         }
-        uint32_t a = 0;
-        if (enabled) {
+        if (s.enabled) {
             for (uint32_t k = 0; k < port.address_bits; ++k) {
                 const bool one = golden(w[port.address + k]);
-                a |= uint32_t(one) << k;
-                other |= w[port.address + k] ^ spread(one);
+                s.address |= uint32_t(one) << k;
+                s.other |= w[port.address + k] ^ spread(one);
             }
             // Bits that are not enabled are compared too: at worst a lane is served singly.
-            for (uint32_t k = 0; k < MEMORIES[m].width; ++k) {
+            for (uint32_t k = 0; k < MEMORIES[port.memory].width; ++k) {
                 const V& v = w[port.data + k];
-                other |= v ^ spread(golden(v));
+                s.other |= v ^ spread(golden(v));
             }
         }
-        other &= busy;
-        if (!enabled && !any(other)) return;
-        written |= other;
-        const uint32_t at = enabled ? index(m, a) : depth;
+        s.other &= busy;
+        return s;
+    }
+
+    // Lanes whose writes differ in this cycle.
+    V writes_otherwise(const V& busy) const {
+        V lanes = zeros();
+        for (const WriteRow& port : WRITES) lanes |= strobe(port, busy).other;
+        return lanes;
+    }
+
+    void write_port(const WriteRow& port, const V& busy) {
+        const Strobe s = strobe(port, busy);
+        if (!s.enabled && !any(s.other)) return;
+        const uint32_t m = port.memory, depth = MEMORIES[m].depth;
+        const uint32_t at = s.enabled ? index(m, s.address) : depth;
         late.clear();
-        each(other, [&](uint32_t lane) { collect(port, lane, at); });
-        if (at < depth) write_golden(port, at, full, busy & ~other);
-        for (const Late& one : late) put(m, one.address, one.lane, one.word.data());
+        late_words.clear();
+        each(s.other, [&](uint32_t lane) { collect(port, lane, at); });
+        if (at < depth) write_golden(port, at, s.full, busy & ~s.other);
+        const uint64_t* word = late_words.data();
+        for (const Late& one : late) {
+            put(m, one.address, one.lane, word);
+            word += golden_words.size[m];
+        }
+    }
+
+    void postpone(uint32_t lane, uint32_t address, const uint64_t* word, uint32_t size) {
+        late.push_back({lane, address});
+        late_words.insert(late_words.end(), word, word + size);
     }
 
     // What the lane's word at the golden address will be, and its own write.
     void collect(const WriteRow& port, uint32_t lane, uint32_t at) {
         const uint32_t m = port.memory, depth = MEMORIES[m].depth, size = golden_words.size[m];
-        if (at < depth) {
-            const uint64_t* now = word(m, at, lane);
-            late.push_back({lane, at, Words(now, now + size)});
-        }
         const uint32_t mine = index(m, address_of(port.address, port.address_bits, lane));
-        if (mine < depth && merged(port, lane, word(m, mine, lane), lane_word))
-            late.push_back({lane, mine, Words(lane_word.begin(), lane_word.begin() + size)});
+        const bool writes = mine < depth && merged(port, lane, word(m, mine, lane), lane_word);
+        if (at < depth && !(writes && at == mine)) postpone(lane, at, word(m, at, lane), size);
+        if (writes) postpone(lane, mine, lane_word.data(), size);
     }
 
     // The fault-free write; lanes that write the same keep what they had in the other bits.
@@ -215,16 +232,14 @@ struct LaneMemories {
             log->values.insert(log->values.end(), value.begin(), value.begin() + size);
         }
         const V lanes = dirty_at(m, at) & same;
-        std::vector<Late> kept;
-        each(lanes, [&](uint32_t lane) {
-            Words mine(value.begin(), value.begin() + size);
-            if (!full) {
+        if (any(lanes)) each(lanes, [&](uint32_t lane) {
+            if (full) {
+                postpone(lane, at, value.data(), size);
+            } else {
                 merged(port, lane, own_word(m, at, lane), lane_word);
-                mine.assign(lane_word.begin(), lane_word.begin() + size);
+                postpone(lane, at, lane_word.data(), size);
             }
-            kept.push_back({lane, at, std::move(mine)});
         });
         std::copy_n(value.begin(), size, stored);
-        for (const Late& one : kept) put(m, at, one.lane, one.word.data());
     }
 };

@@ -23,8 +23,9 @@ using Words = std::vector<uint64_t>;
 inline V zeros() { return V{}; }
 inline V ones() { return ~V{}; }
 inline V spread(bool bit) { return bit ? ones() : zeros(); }
-inline uint64_t* words(V& v) { return reinterpret_cast<uint64_t*>(&v); }
-inline const uint64_t* words(const V& v) { return reinterpret_cast<const uint64_t*>(&v); }
+typedef uint64_t __attribute__((may_alias)) Word;  // vectors are also read and written by words
+inline Word* words(V& v) { return reinterpret_cast<Word*>(&v); }
+inline const Word* words(const V& v) { return reinterpret_cast<const Word*>(&v); }
 inline bool bit(const V& v, uint32_t lane) { return words(v)[lane >> 6] >> (lane & 63) & 1; }
 inline void invert(V& v, uint32_t lane) { words(v)[lane >> 6] ^= 1ull << (lane & 63); }
 inline void set(V& v, uint32_t lane) { words(v)[lane >> 6] |= 1ull << (lane & 63); }

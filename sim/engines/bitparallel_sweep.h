@@ -48,7 +48,7 @@ class Sweep {
     Numbers free_lanes;
     struct Event { uint32_t when, lane, index; };  // a flip to come, or the end of a stuck-at
     std::vector<Event> flips, stuck;
-    uint32_t next_limit = 0xffffffffu;
+    uint32_t next_limit = 0xffffffffu, ended = 0;
     Numbers rows_experiment, rows_cycle;
     Bytes rows_out;
     std::vector<int64_t> masks = std::vector<int64_t>(STATE_BITS + 8);
@@ -71,6 +71,7 @@ public:
         while (head < cycles.size()) {
             head = pass(cycles, head);
             while (head < cycles.size() && cycles[head].second.empty()) ++head;
+            tell();
         }
         const std::lock_guard<std::mutex> lock(result.guard);
         const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
@@ -80,6 +81,14 @@ public:
     }
 
 private:
+    // A line with the number of experiments that ended since the last one.
+    void tell() {
+        const std::lock_guard<std::mutex> lock(result.guard);
+        std::printf("%u\n", ended);
+        std::fflush(stdout);
+        ended = 0;
+    }
+
     // From the first cycle with experiments to start until no lane runs and none starts soon.
     size_t pass(std::vector<std::pair<uint32_t, Numbers>>& cycles, size_t head) {
         uint32_t t = cycles[head].first;
@@ -194,29 +203,18 @@ private:
         ++contents_at;
     }
 
-    V differing(const Bytes& mask, uint32_t t) const {
-        const uint8_t* out = &trace.out[t * trace.out_bytes];
-        V all = zeros();
-        each_bit(&mask[t * trace.out_bytes], trace.out_bytes, [&](uint32_t i) {
-            all |= design.w[FIRST_OUT + i] ^ spread(out[i >> 3] >> (i & 7) & 1);
-        });
-        return all & busy;
-    }
-
     void observe(uint32_t t) {
         count(trace.retried, 1);
         count(trace.corrected, 2);
-        const V diverged = differing(trace.shake, t);
+        const V diverged = design.outputs_differ(trace, trace.shake, t) & busy;
         if (any(diverged)) each(diverged, [&](uint32_t lane) { finish(lane, DIVERGED, t); });
-        const V wrong = differing(trace.care, t);
+        const V wrong = design.outputs_differ(trace, trace.care, t) & busy;
         if (any(wrong)) each(wrong, [&](uint32_t lane) { record(lane, t); });
     }
 
     void count(const Bytes& mask, uint8_t event) {
-        V all = zeros();
-        each_bit(mask.data(), mask.size(), [&](uint32_t i) { all |= design.w[FIRST_OUT + i]; });
-        all &= busy;
-        if (any(all)) each(all, [&](uint32_t lane) { result.events[experiment[lane]] |= event; });
+        const V lanes = design.outputs_set(mask) & busy;
+        if (any(lanes)) each(lanes, [&](uint32_t lane) { result.events[experiment[lane]] |= event; });
     }
 
     void record(uint32_t lane, uint32_t t) {
@@ -259,6 +257,7 @@ private:
         const uint32_t x = experiment[lane];
         if (result.ends[x] != NOT_LANDED) result.ends[x] = end;
         result.end_cycles[x] = t;
+        ++ended;
         clear(busy, lane);
         set(stale, lane);
         design.memories.reset(lane);
@@ -271,7 +270,7 @@ private:
 
     // Lanes whose state differs from the fault-free one at the start of cycle t.
     V difference(uint32_t t) {
-        expand(run.state(t));
+        expand(run.state(t), masks.data());
         V all = zeros();
         const V* q = design.q;
         const int64_t* mask = masks.data();
@@ -290,17 +289,6 @@ private:
 #endif
         if (golden(all)) throw std::runtime_error("the fault-free lane is not fault-free");
         return all;
-    }
-
-    // The fault-free state as words of 64 equal bits.
-    void expand(const uint8_t* state) {
-        for (uint32_t i = 0; i < STATE_BITS; i += 8) {
-#if defined(__AVX512DQ__) && !defined(TERCET_PORTABLE)
-            _mm512_storeu_si512(&masks[i], _mm512_movm_epi64(__mmask8(state[i >> 3])));
-#else
-            for (uint32_t k = 0; k < 8; ++k) masks[i + k] = -int64_t(state[i >> 3] >> k & 1);
-#endif
-        }
     }
 
     // Lanes that ended elsewhere follow the fault-free run again.
