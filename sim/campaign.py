@@ -24,7 +24,7 @@ from .faults import Faults
 from .outcomes import Outcome
 from .sampling import Complete, FaultModel, Listed, Population
 from .steady import Stalls
-from .store import Batch, Shelf
+from .store import Batch, Shelf, Table
 from .targets import Targets
 from .testbed import StreamTestbed, Testbed, Verdicts
 
@@ -185,10 +185,11 @@ def run_on(
         plan = _plan(source, targets, testbed, options)
         control = audit.control(testbed, options.engine, options.seed)
         _run(testbed, targets, plan, shelf, options, workers, tell)
-        report = _report(testbed, targets, source, shelf, options)
-        report |= {"control": control, "id": name}
-        outcome = shelf.table().outcome
-        report["audit"] = audit.audit(testbed, plan, outcome, options, workers, tell)
+        tell("reporting")
+        table = shelf.table()
+        report = _report(testbed, targets, source, table, shelf.seconds, options)
+        report |= header | {"control": control, "id": name}
+        report["audit"] = audit.audit(testbed, plan, table.outcome, options, workers, tell)
         shelf.finish(report)
     _write(path.with_name("report.json"), report)
     return report
@@ -310,7 +311,12 @@ def _batch(testbed: Testbed, targets: Targets, faults: Faults, seen: Verdicts) -
 
 
 def _report(
-    testbed: Testbed, targets: Targets, source: Population, shelf: Shelf, options: Options
+    testbed: Testbed,
+    targets: Targets,
+    source: Population,
+    table: Table,
+    seconds: float,
+    options: Options,
 ) -> Json:
     poisson = None
     if options.model.rate is not None:
@@ -319,7 +325,7 @@ def _report(
         engine=options.engine,
         seed=options.seed,
         confidence=options.confidence,
-        seconds=shelf.seconds,
+        seconds=seconds,
         initiation_interval=testbed.interval,
         source=source,
         exhaustive=options.exhaustive,
@@ -327,7 +333,7 @@ def _report(
         looks=options.looks,
         poisson=poisson,
     )
-    return summary.report(targets, shelf.table(), setting) | shelf.header
+    return summary.report(targets, table, setting)
 
 
 def _write(path: Path, report: Json) -> None:

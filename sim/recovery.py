@@ -101,11 +101,13 @@ def report(table: Table, roles: Sequence[str]) -> Json:
     many experiments took 0, 1, .. of them; `flagged` and `never` how many were not golden again in
     the watch, with and without an error flag. The same for each role, and the `disorder` counts.
     """
-    labels = np.array(roles)[table.site]
+    labels, which = np.unique(np.array(roles), return_inverse=True)
+    role = which.astype(np.int16)[table.site]
+    struck = np.flatnonzero(np.bincount(role, minlength=len(labels)))
     names = np.bincount(table.disorder, minlength=len(Disorder))
     return {
-        **_group(table, np.ones(len(labels), bool)),
-        "by_role": {role: _group(table, labels == role) for role in sorted(set(labels.tolist()))},
+        **_group(table, np.ones(len(role), bool)),
+        "by_role": {str(labels[n]): _group(table, role == n) for n in struck},
         "disorder": {d.label: int(names[d]) for d in Disorder if d is not Disorder.NONE},
     }
 

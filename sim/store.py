@@ -239,17 +239,21 @@ class Shelf:
     def table(self) -> Table:
         """All experiments that are kept."""
         names = [field.name for field in fields(Batch)]
-        parts: dict[str, list[Column]] = {field.name: [] for field in fields(Table)}
-        for row in self._rows(f"select {', '.join(names)} from batch order by first"):
+        total, done = self.experiments, 0
+        if not total:
+            raise InputError(f"{self.path}: no experiment is kept yet; run the campaign")
+        kinds = {field.name: _COLUMNS.get(field.name, "<u4") for field in fields(Table)}
+        columns = {name: np.empty(total, kind) for name, kind in kinds.items()}
+        for number in self._rows("select first from batch order by first"):
+            (row,) = self._rows(f"select {', '.join(names)} from batch where first = ?", *number)
             batch = _unpacked(names, row)
             first = np.cumsum(batch["events"], dtype=np.int64) - batch["events"]
             batch |= {"cycle": np.minimum.reduceat(batch["start"], first)}
             batch |= {key: batch[key][first] for key in ("site", "bit")}
-            for key, columns in parts.items():
-                columns.append(batch[key])
-        if not parts["outcome"]:
-            raise InputError(f"{self.path}: no experiment is kept yet; run the campaign")
-        return Table(**{key: np.concatenate(columns) for key, columns in parts.items()})
+            for key, column in columns.items():
+                column[done : done + len(first)] = batch[key]
+            done += len(first)
+        return Table(**columns)
 
     def experiment(self, number: int) -> Batch:
         """One experiment; InputError if it is not there."""

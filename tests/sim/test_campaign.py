@@ -79,7 +79,7 @@ def test_the_cocotb_engine_runs_the_same_campaign(stateful_dir):
     assert slow["id"] != fast["id"]
 
 
-@pytest.mark.parametrize("engine", ["bitparallel"])
+@pytest.mark.parametrize("engine", ["bitparallel", "exhaustive"])
 def test_engines_agree_on_every_upset(stateful_dir, engine):
     options = {"inputs": 2, "exhaustive": True, "audit": 0}
     reports = [run_campaign(stateful_dir, engine=name, **options) for name in ("native", engine)]
