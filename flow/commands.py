@@ -172,7 +172,10 @@ def _foreign(args: Namespace, options: Result, progress: Progress) -> Result:
     progress("compiling the design and running its bench")
     testbed = foreign_options.open_testbed(args)
     operation = {key: options[key] for key in ("workers", "resume")}
-    return run_on(testbed, args.output, chosen, progress=progress, **operation)
+    result = run_on(testbed, args.output, chosen, progress=progress, **operation)
+    window = result["window"]
+    note = f"faults in cycles {window['from']} to {window['cycles'] - 1} of the bench's run"
+    return result | {"notes": [*result["notes"], f"{note}: {window['why']}"]}
 
 
 def _replay(args: Namespace) -> Done:

@@ -180,7 +180,8 @@ def _preprocessed(files: Sequence[Path], include: Sequence[Path], define: Sequen
         )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "rror" in line] or ["no message"]
-        raise InputError(f"{_names(files)}: cannot be read: {printable(lines[0])}")
+        why = re.sub(r"%Error: |\S*/(?=[^/ ]+:)", "", lines[0])
+        raise InputError(f"{_names(files)}: cannot be read: {printable(why)}")
     return done.stdout
 
 

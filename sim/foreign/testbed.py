@@ -21,6 +21,7 @@ from ...quant.names import printable
 from ..faults import Faults
 from ..manifest import Words
 from ..outcomes import Outcome
+from ..sites import Register
 from ..testbed import Verdicts
 from ..trace import Replayed, Trace, Verdict
 from . import bench as benches
@@ -45,11 +46,8 @@ class ForeignTestbed:
     def __init__(self, bench: benches.Bench, trace: Trace, window: tuple[int, str]) -> None:
         design = bench.source.design
         self.bench, self.trace = bench, trace
-        self.registers, self.numbers, self.space = (
-            design.registers,
-            design.bit_numbers,
-            design.space,
-        )
+        self.registers = tuple(_labelled(one, bench.source.top) for one in design.registers)
+        self.numbers, self.space = design.bit_numbers, design.space
         self.window = (window[0], trace.cycles)
         self.interval = float(trace.cycles - window[0])
         self.inputs: IntArray = np.zeros(1, np.int64)
@@ -133,6 +131,10 @@ class ForeignTestbed:
         effective = self.holds.effective(faults)
         rows = np.flatnonzero(np.diff(effective.first) > 0)
         left = effective.take(rows)
+        if progress is not None:
+            progress(len(faults) - len(rows))
+        if not len(rows):
+            return Verdicts(outcome, inferences)
         if engine == "cocotb":
             played = self._play(left, workers, progress)
             outcome[rows] = _judge(played)
@@ -143,7 +145,7 @@ class ForeignTestbed:
         outcome[rows[latent]] = Outcome.LATENT
         inferences[rows[latent | visible]] = -1
         if progress is not None:
-            progress(len(faults) - int(visible.sum()))
+            progress(len(rows) - int(visible.sum()))
         chosen = np.flatnonzero(visible)
         played = self._play(left.take(chosen), workers, progress)
         _check_same(seen, chosen, played)
@@ -152,6 +154,13 @@ class ForeignTestbed:
 
     def _play(self, faults: Faults, workers: int | None, progress: More) -> Played:
         return experiments.play(self.bench, self.trace, faults, workers=workers, progress=progress)
+
+
+def _labelled(register: Register, top: str) -> Register:
+    """The register with its name for a role and its instance for a layer, where it has none."""
+    instance = ".".join(register.bits[0].path[:-1]) or top
+    role, layer = register.role or register.name, register.layer or instance
+    return dataclasses.replace(register, role=role, layer=layer)
 
 
 def _judge(played: Played) -> Words:
