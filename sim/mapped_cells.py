@@ -139,19 +139,20 @@ def _trellis(cell: Cell) -> FlipFlop:
 
 
 def _xilinx(cell: Cell, mode: str) -> FlipFlop:
-    """FDRE, FDSE (synchronous), FDCE, FDPE (asynchronous); set and reset come before enable."""
+    """FDRE, FDSE (synchronous), FDCE, FDPE (asynchronous); set and reset come before enable. They
+    start at INIT, if there is none at the value that set or reset gives."""
     if cell.number("IS_C_INVERTED"):
         raise cell.refuse("clocked by the falling edge; use the rising edge")
     port = {"R": "R", "S": "S", "C": "CLR", "P": "PRE"}[mode]
-    level = 1 - cell.number(f"IS_{port}_INVERTED")
+    level, value = 1 - cell.number(f"IS_{port}_INVERTED"), int(mode in "SP")
     return FlipFlop(
         q=cell.bit("Q"),
         d=cell.bit("D"),
         clock=cell.bit("C"),
-        init=cell.number("INIT") & 1,
+        init=cell.number("INIT") & 1 if "INIT" in cell.parameters else value,
         enable=(cell.bit("CE"), 1),
         reset=(cell.bit(port), level),
-        value=int(mode in "SP"),
+        value=value,
         asynchronous=mode in "CP",
         invert=bool(cell.number("IS_D_INVERTED")),
     )
