@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..ir import Conv2d, Dense, IntArray, TensorType
 from .finish import Finish
 from .records import LAST, Op, Tensor
@@ -194,7 +195,9 @@ def _check_spans(events: Events, group: IntArray) -> None:
     """A sum of several products meets no other change of its element: it would miss it."""
     wide = np.unique(group[events.span > 1])
     if len(wide) and (np.bincount(group)[wide] > 1).any():
-        raise ValueError("a sum of products may not be changed beside other words of its element")
+        raise InputError(
+            "tensor faults: a sum of products cannot change beside other words of its element"
+        )
 
 
 class _Run:

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.quant import ir, ranges, shapes
+from tercet.quant import ir, ranges, reference, shapes
+from tercet.quant.errors import InputError
 from tercet.quant.faults import LAST, Op, Tensor, TensorFault, TensorFaults
-from tercet.sim.engines.software import predict
+from tercet.sim.engines import software
+from tercet.sim.engines.software import SoftwareEngine, predict
+from tercet.sim.outcomes import Outcome
 
 LINEAR = (ir.Conv2d, ir.Dense)
 
@@ -118,3 +121,133 @@ def test_torch_gives_the_same_words(random_graph, random_input, seed):
 
     assert np.array_equal(one.words, other.words)
     assert np.array_equal(one.outcome, other.outcome)
+
+
+def two_layers():
+    """Four values -> three -> two logits; every number by hand below."""
+    table = ir.Requantize(np.array([1]), np.array([3]), ir.TensorType(8, False), m_bits=8, lo=0)
+    first = ir.Dense(
+        name="hidden", inputs=("x",), bias=np.array([5, -4, 0]), requantize=table,
+        weight=np.array([[3, -2, 1, 7], [1, 1, -1, 2], [-5, 6, 0, 1]]),
+    )  # fmt: skip
+    second = ir.Dense(
+        name="logits", inputs=("hidden",), bias=np.array([0, 10]),
+        weight=np.array([[2, -1, 3], [1, 4, -2]]),
+    )  # fmt: skip
+    return ir.Graph("two", "x", (4,), ir.TensorType(8, True), (first, second), "logits")
+
+
+X = np.array([[10, -20, 30, 40]])  # hidden sums 385, 36, -130 -> words 48, 5, 0; logits 91, 78
+GRAPH = two_layers()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "outcome"),
+    [
+        # The first product 3 * 10 = 30 loses its bit 4: 385 - 16 = 369 -> 46.
+        (TensorFault("hidden", Tensor.PRODUCT, 0, 16, step=0), [87, 76], "sdc_tolerable"),
+        # 5 + 30 + 40 = 75 gets bit 9: 385 + 512 = 897 -> 112.
+        (TensorFault("hidden", Tensor.ACCUMULATOR, 0, 512, step=1), [219, 142], "sdc_tolerable"),
+        # Weight 7 becomes 3: 385 - 160 = 225 -> 28.
+        (TensorFault("hidden", Tensor.WEIGHT, 3, 4), [51, 58], "sdc_critical"),
+        # The same weight, read wrong once, is the same here: it serves one position.
+        (TensorFault("hidden", Tensor.WEIGHT_READ, 0, 4, step=3), [51, 58], "sdc_critical"),
+        # Bit 0 of the sum is rounded away.
+        (TensorFault("hidden", Tensor.ACCUMULATOR, 0, 1), [91, 78], "masked"),
+        # The bias 10 becomes 8.
+        (TensorFault("logits", Tensor.BIAS, 1, 2), [91, 76], "sdc_tolerable"),
+        # Word 5 becomes 133.
+        (TensorFault("hidden", Tensor.ACTIVATION, 1, 128), [-37, 590], "sdc_critical"),
+        # -130 before the ReLU is -16; + 64 leaves 48.
+        (TensorFault("hidden", Tensor.PREACTIVATION, 2, 64, Op.ADD), [235, -18], "sdc_tolerable"),
+        # The input 40, as the first layer sees it, becomes 8: 161 and -28 -> 20 and 0.
+        (TensorFault("hidden", Tensor.INPUT, 3, 32), [40, 30], "sdc_tolerable"),
+    ],
+)
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_one_word_by_hand(fault, words, outcome, device):
+    if device:
+        pytest.importorskip("torch")
+    assert reference.run(GRAPH, X)[0].tolist() == [91, 78]
+
+    found = predict(GRAPH, X, TensorFaults.single([fault]), device)
+
+    assert found.words.tolist() == [words]
+    assert Outcome(found.outcome[0]).label == outcome
+
+
+def test_a_wider_accumulator_keeps_a_flip_that_wraps():
+    bits = ranges.infer(GRAPH)["hidden"].raw_bits
+    fault = TensorFaults.single([TensorFault("hidden", Tensor.ACCUMULATOR, 0, 1 << (bits - 1))])
+    wide = TensorFaults.single([TensorFault("hidden", Tensor.ACCUMULATOR, 0, 1 << bits)])
+
+    assert predict(GRAPH, X, fault).words[0].tolist() == [-5, 30]  # far below zero: the ReLU's 0
+    with pytest.raises(InputError, match="none beyond its word"):
+        predict(GRAPH, X, wide)
+    found = predict(GRAPH, X, wide, acc_bits={"hidden": bits + 1})
+    assert found.words[0].tolist() == [-5, 30]
+
+
+def test_inferences_without_a_fault_are_masked_but_no_fault_at_all_is_an_error():
+    some = TensorFaults.listed([[], [TensorFault("hidden", Tensor.WEIGHT, 3, 4)], []], [0, 0, 0])
+
+    assert predict(GRAPH, X, some).outcome.tolist() == [0, Outcome.SDC_CRITICAL, 0]
+    with pytest.raises(InputError, match="the list is empty"):
+        predict(GRAPH, X, TensorFaults.listed([[], []], [0, 0]))
+
+
+def test_batches_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    faults = [random_fault(rng, GRAPH) for _ in range(300)]
+    whole = predict(GRAPH, X, TensorFaults.single(faults))
+    monkeypatch.setattr(software, "BATCH_ELEMENTS", 28)
+    told = []
+
+    found = SoftwareEngine(GRAPH, X).run(TensorFaults.single(faults), told.append)
+
+    assert np.array_equal(found.words, whole.words)
+    assert sum(told) == 300
+    assert len(told) > 20
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (TensorFault("nowhere", Tensor.WEIGHT, 0, 1), "no layer 'nowhere'"),
+        (TensorFault("x", Tensor.WEIGHT, 0, 1), "layer x: weight: only convolutions"),
+        (TensorFault("hidden", Tensor.WEIGHT, 12, 1), r"weight: index must lie in 0\.\.11"),
+        (TensorFault("hidden", Tensor.PRODUCT, 0, 1), r"product: step must lie in 0\.\.3"),
+        (
+            TensorFault("hidden", Tensor.PRODUCT, 0, 1, step=2, span=3),
+            r"last product must lie in 1\.\.4",
+        ),
+        (TensorFault("hidden", Tensor.ACCUMULATOR, 0, 1, step=4), "step must lie in -1..3"),
+        (TensorFault("hidden", Tensor.WEIGHT, 0, 256), "none beyond its word"),
+        (TensorFault("hidden", Tensor.WEIGHT, 0, 0), "a mask must have a bit set"),
+    ],
+)
+def test_a_fault_that_strikes_no_word_is_refused(fault, message):
+    with pytest.raises(InputError, match=message):
+        predict(GRAPH, X, TensorFaults.single([fault]))
+
+
+def test_inputs_that_are_not_there_are_refused():
+    with pytest.raises(InputError, match=r"inputs must be 0\.\.0"):
+        predict(GRAPH, X, TensorFaults.single([TensorFault("hidden", Tensor.WEIGHT, 0, 1)], 1))
+    with pytest.raises(InputError, match="needs at least one input"):
+        predict(GRAPH, X[:0], TensorFaults.single([]))
+
+
+def test_an_unknown_device_is_refused():
+    pytest.importorskip("torch")
+    with pytest.raises(InputError, match="device 'abacus' cannot be used"):
+        SoftwareEngine(GRAPH, X, "abacus")
+
+
+def test_a_sum_of_products_does_not_meet_another_change_of_its_element():
+    pair = [
+        TensorFault("hidden", Tensor.PRODUCT, 0, 1, step=0, span=2),
+        TensorFault("hidden", Tensor.PRODUCT, 0, 1, step=1),
+    ]
+    with pytest.raises(InputError, match="sum of products"):
+        predict(GRAPH, X, TensorFaults.listed([pair], [0]))
