@@ -130,6 +130,8 @@ def inject(args: Namespace) -> Done:
 
     if args.replay is not None:
         return _replay(args)
+    if args.engine == "software":
+        return _software(args)
     options = inject_options.campaign(args)
     if args.heatmap is not None:
         from . import heatmap
@@ -178,13 +180,23 @@ def _foreign(args: Namespace, options: Result, progress: Progress) -> Result:
     return result | {"notes": [*result["notes"], f"{note}: {window['why']}"]}
 
 
+def _software(args: Namespace) -> Done:
+    from ..sim.software_campaign import software_campaign
+    from . import inject_options, inject_text
+
+    options = inject_options.software(args)
+    with Progress(not args.json) as progress:
+        result = software_campaign(args.directory, progress=progress, **options)
+    return Done(result, inject_text.software)
+
+
 def _replay(args: Namespace) -> Done:
     from ..sim.replay import replay
     from . import inject_options, inject_text
 
-    inject_options.check_replay(args)
+    options = inject_options.replay(args)
     with Progress(not args.json) as progress:
-        result = replay(args.directory, args.replay, waves=args.waves, progress=progress)
+        result = replay(args.directory, progress=progress, **options)
     failure = None if result["agrees"] else "the replay went another way than the campaign"
     return Done(result, inject_text.replay, failure)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..quant.errors import InputError
-from . import foreign_options
+from . import foreign_options, software_options
 from .arguments import count, positive, share, small, whole
 
-__all__ = ["add", "campaign", "check_replay"]
+__all__ = ["add", "campaign", "replay", "software"]
 
-ENGINES = ("native", "bitparallel", "cocotb", "netlist")
+ENGINES = ("native", "bitparallel", "cocotb", "netlist", "software")
 _SAME = (
     *("engine", "faults", "margin", "until", "exhaustive", "confidence", "strata", "seed"),
     *("audit", "inputs", "first_input", "inputs_file", "workers", "resume"),
@@ -28,7 +28,7 @@ def add(command: argparse.ArgumentParser, directory: str) -> None:
         choices=ENGINES,
         help="native (default): compiled C++, fast; bitparallel: hundreds of faults at a time; "
         "cocotb: slow, independent of both; netlist: the mapped netlist, bits of its look-up "
-        "tables too",
+        "tables too; software: the integer graph, no circuit",
     )
     command.add_argument(
         "--target", metavar="T", help="of engine netlist (default: the one it was built for)"
@@ -38,6 +38,7 @@ def add(command: argparse.ArgumentParser, directory: str) -> None:
     _inputs(command)
     _operation(command)
     foreign_options.add(command)
+    software_options.add(command)
 
 
 def _size(command: argparse.ArgumentParser) -> None:
@@ -176,6 +177,7 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
     if args.waves:
         raise InputError("--waves needs --replay ID")
     foreign_options.check(args)
+    software_options.check(args)
     if args.target is not None and args.engine != "netlist":
         raise InputError("--target needs --engine netlist")
     rate = args.rate
@@ -212,13 +214,27 @@ def _megahertz(text: str) -> float:
         raise InputError(f"--clock {error}") from None
 
 
-def check_replay(args: argparse.Namespace) -> None:
-    """InputError if options of a campaign are given beside --replay."""
+def replay(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `sim.replay.replay`; InputError for other options beside --replay."""
+    _only(args, ("replay", "waves"), "--replay: the campaign has its own")
+    if args.directory is None:
+        raise InputError("--replay: give the build directory DIR")
+    return {"identity": args.replay, "waves": args.waves}
+
+
+def software(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `sim.software_campaign`; InputError for options that it does not have."""
+    kept = ("engine", "law", "tensor", "device", "rate", "layer", "faults", "inputs", "seed")
+    _only(args, (*kept, "confidence"), "--engine software: it has no such option")
+    return software_options.software(args)
+
+
+def _only(args: argparse.Namespace, kept: tuple[str, ...], why: str) -> None:
+    """InputError naming an option that was given and is none of `kept`."""
     parser = argparse.ArgumentParser()
     add(parser, "")
-    kept = ("directory", "replay", "waves")
     for action in parser._actions:
-        if action.dest in kept or not hasattr(args, action.dest):
+        if action.dest in ("directory", *kept) or not hasattr(args, action.dest):
             continue
         if getattr(args, action.dest) != action.default:
-            raise InputError(f"{action.option_strings[0]} and --replay: the campaign has its own")
+            raise InputError(f"{action.option_strings[0]} and {why}")

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from .terminal import cell, console, table
 
-__all__ = ["inject", "replay"]
+__all__ = ["inject", "replay", "software"]
 
 Result = dict[str, Any]
 
@@ -91,3 +91,31 @@ def replay(result: Result) -> None:
     out.print(f"{result['id']}: {result['cocotb']} in cocotb, {verdict}")
     for path in result["waves"]:
         out.print(f"waves: {path}")
+
+
+def software(result: Result) -> None:
+    """Outcomes and rates of a law, by layer."""
+    out = console()
+    rate = "" if result["rate"] is None else f" at {result['rate']:g}"
+    rows = table(
+        f"{cell(result['experiments'])} inferences, law {result['law']}{rate}", "", "number"
+    )
+    for name, number in result["outcomes"].items():
+        rows.add_row(name, cell(number))
+    out.print(rows)
+    layers = table("by layer", "layer", "words changed", "inferences", "sdc_critical", "share")
+    for name, group in result["by_layer"].items():
+        critical, share = group["outcomes"]["sdc_critical"], group["sdc_critical"]["avf"]
+        counts = map(cell, (group["words_changed"], group["experiments"], critical))
+        layers.add_row(name, *counts, f"{share:.3%}")
+    out.print(layers)
+    found = result["sdc_critical"]
+    out.print(
+        f"sdc_critical: {found['avf']:.3%} of inferences ({found['low']:.3%} to "
+        f"{found['high']:.3%} over faults, {found['low_inputs']:.3%} to "
+        f"{found['high_inputs']:.3%} over inputs, at {found['confidence']:.0%})"
+    )
+    out.print(f"engine software on {result['device']}, {result['rate_per_s']:,.0f} a second")
+    for note in result["notes"]:
+        out.print(f"note: {note}")
+    out.print(f"campaign {result['id']}")

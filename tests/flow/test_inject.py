@@ -62,6 +62,30 @@ def test_poisson_arrivals_per_second_need_a_clock(design, capsys):
     assert "of inferences without" in capsys.readouterr().out
 
 
+@pytest.mark.verilator
+def test_the_software_engine_runs_laws_on_the_graph(design, capsys):
+    few = ("--faults", "200", "--inputs", "4")
+    status, out = run(capsys, design, "--engine", "software", "--law", "mibb", *few)
+
+    assert status == 0
+    assert "200 inferences, law mibb at 0.0001" in out.out
+    status, out = run(capsys, design, "--engine", "software", *few, "--layer", "conv", "--json")
+    assert set(json.loads(out.out)["by_layer"]) == {"conv"}
+
+
+@pytest.mark.verilator
+def test_all_upsets_collapse_and_are_audited(design, tmp_path, capsys):
+    pytest.importorskip("cocotb")
+    options = ("--exhaustive", "--inputs", "1", "--audit", "10", "--layer", "logits")
+    status, out = run(capsys, design, *options, "--role", "control", "--json")
+    report = json.loads(out.out)
+
+    assert status == 0
+    assert report["engine"] == "exhaustive"
+    assert report["experiments"] == report["sites"] * report["initiation_interval"]
+    assert report["audit"]["disagreements"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -72,6 +96,10 @@ def test_poisson_arrivals_per_second_need_a_clock(design, capsys):
         (["--waves"], "--waves needs --replay"),
         (["--clock", "10"], "--clock needs --rate"),
         (["--replay", "x:1", "--faults", "5"], "--faults and --replay"),
+        (["--law", "mibb"], "--law needs --engine software"),
+        (["--target", "ecp5-25k"], "--target needs --engine netlist"),
+        (["--engine", "software", "--exhaustive"], "--exhaustive and --engine software"),
+        (["--engine", "software", "--role", "fifo"], "--role and --engine software"),
         (["--cycles", "3"], "how long a stuck-at holds"),
         (["--fault", "stuck0", "--per-inference", "2"], "for upsets"),
         (["--heatmap", "map.gif"], "must end in .png"),
@@ -91,12 +119,10 @@ def test_contradictions_are_one_line(tmp_path, capsys, arguments, message):
 def test_replay_takes_no_other_option():
     parser = cli.parser()
     plain = parser.parse_args(["inject", "dir", "--replay", "x:1", "--waves", "--json"])
-    inject_options.check_replay(plain)
+    assert inject_options.replay(plain) == {"identity": "x:1", "waves": True}
     for option in (["--resume"], ["--seed", "4"], ["--role", "fifo"], ["--exhaustive"]):
         with pytest.raises(InputError, match=option[0]):
-            inject_options.check_replay(
-                parser.parse_args(["inject", "dir", "--replay", "x:1", *option])
-            )
+            inject_options.replay(parser.parse_args(["inject", "dir", "--replay", "x:1", *option]))
 
 
 SITES = [
