@@ -94,9 +94,9 @@ def _rate(console: Console, result: Result) -> None:
 
 
 _EXPLAINED = {
-    "layer": "layer", "pe": "pe", "simd": "simd", "pixels": "pixels", "multiplier": "from", "weights": "weights",
-    "multipliers": "multipliers", "utilisation": "used", "cycles_per_frame": "cycles",
-    "luts": "LUT", "ffs": "FF", "dsps": "DSP", "brams": "BRAM",
+    "layer": "layer", "pe": "pe", "simd": "simd", "pixels": "pixels", "multiplier": "from",
+    "weights": "weights", "multipliers": "multipliers", "utilisation": "used",
+    "cycles_per_frame": "cycles", "luts": "LUT", "ffs": "FF", "dsps": "DSP", "brams": "BRAM",
     "buffer_words": "buffer", "buffer_copies": "copies", "skip_words": "skip", "fifo_beats": "fifo",
 }  # fmt: skip
 _SHARES = ("utilisation", "share")

@@ -155,7 +155,8 @@ def test_foldings_of_the_documents_load_and_divide(text, tmp_path, digits_like):
     folding = load_folding(path, digits_like)
 
     layers = {layer.name: layer for layer in configure(digits_like, folding)}
-    assert all(layers[name].pe == folding[name].pe for name in ("conv1", "conv2", "fc"))
+    for name in ("conv1", "conv2", "fc"):
+        assert layers[name].pe == folding[name].pe * folding[name].pixels
 
 
 def test_the_documents_show_a_plan_and_a_folding():

@@ -143,7 +143,7 @@ def test_what_is_not_allowed_is_not_chosen():
 
 REFUSED = [
     (Goal(fps=1e9, clock_mhz=75), r"^--fps 1e\+09: more frames than cycles at 75 MHz$"),
-    (Goal(fps=4e7), r"^--fps 4e\+07 at 75 MHz: layer conv: takes 3 cycles a frame when fully"),
+    (Goal(fps=4e7), r"^--fps 4e\+07 at 75 MHz: layer pool: takes 3 cycles a frame when fully"),
 ]
 
 
