@@ -130,7 +130,7 @@ def _counted_ff_bits(counted: Json) -> int:
 
 def _memory_bits(counted: Json, clean: Json) -> int:
     tables = [entry for name, entry in clean.get("memories", {}).items() if "$proc_rom" in name]
-    return int(counted["num_memory_bits"]) - sum(e["width"] * e["size"] for e in tables)
+    return int(counted["num_memory_bits"] - sum(e["width"] * e["size"] for e in tables))
 
 
 def _check(verilog: Path) -> None:

@@ -76,7 +76,7 @@ class Trace:
 
     def bit(self, name: str, bit: int) -> Flags:
         """One bit [cycles] of a port."""
-        return (self.column(name)[:, bit >> 3] >> (bit & 7) & 1) != 0
+        return np.asarray(self.column(name)[:, bit >> 3] >> (bit & 7) & 1, np.bool_)
 
 
 class Verdict(enum.IntEnum):

@@ -51,7 +51,7 @@ def _reset(source: Source, trace: Trace, name: str | None) -> tuple[Flags, str]:
     """Cycles [cycles] in which the design is reset, and by what."""
     holds = Holds(source, trace)
     if name is None and len(holds.cycles):
-        return holds.cycles.any(axis=0), "after the asynchronous reset"
+        return holds.any, "after the asynchronous reset"
     if name is None:
         found = [port.name for port in source.inputs if port.width == 1 and _plain(port.name)]
         if not found:
@@ -103,9 +103,14 @@ class Holds:
         self.cycles: Flags = np.array(found, bool).reshape(len(found), trace.cycles)
 
     @property
+    def any(self) -> Flags:
+        """Cycles [cycles] in which some bit is held."""
+        return np.asarray(self.cycles.any(axis=0), np.bool_)
+
+    @property
     def first_free(self) -> int:
         """The cycle after the first span in which bits are held; 0 if none ever is."""
-        return _after_first_span(self.cycles.any(axis=0))
+        return _after_first_span(self.any)
 
     def effective(self, faults: Faults) -> Faults:
         """The faults without what strikes a held bit; an experiment may be left without events."""

@@ -31,12 +31,27 @@ def silent(outcome):
 @pytest.mark.parametrize("name", ["store", "smooth"])
 def test_replay_and_bench_agree_on_every_fault(name, request):
     testbed = request.getfixturevalue(name)
-    faults = singles(testbed, 80)
+    faults = singles(testbed, 60)
 
     fast, slow = (testbed.run(engine, faults).outcome for engine in ("native", "cocotb"))
 
     assert np.unique(fast).size > 3
     np.testing.assert_array_equal(silent(fast), slow)
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("smooth", "chain")]
+
+
+@pytest.mark.parametrize("name", ["store", *SLOW])
+def test_native_and_bit_parallel_replays_are_the_same(name, request):
+    testbed = request.getfixturevalue(name)
+    faults = testbed.holds.effective(singles(testbed, 5000))
+    faults = faults.take(np.flatnonzero(np.diff(faults.first) > 0))
+
+    native, lanes = (testbed._replay.run(e, faults, 1) for e in ("native", "bitparallel"))
+
+    np.testing.assert_array_equal(native.verdict, lanes.verdict)
+    np.testing.assert_array_equal(native.end_cycle, lanes.end_cycle)
 
 
 def test_every_upset_shows_where_every_bit_is_compared(chain):
