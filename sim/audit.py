@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..quant.errors import ClaimError
 from ..quant.ir import IntArray
+from .campaign_options import Options
 from .faults import Faults
 from .outcomes import Outcome
 from .sampling import Complete, Listed
 from .testbed import Testbed
 
-if TYPE_CHECKING:
-    from .campaign import Options
+__all__ = ["audit", "control"]
 
-__all__ = ["DEFAULT", "audit", "control"]
-
-#: Experiments that an audit repeats, unless another number is asked for.
-DEFAULT = 500
 CONTROL_SINGLE, CONTROL_MANY = 256, 16
 
 Json = dict[str, Any]

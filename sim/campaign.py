@@ -5,12 +5,12 @@ docs/faults.md defines every word of the report.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from ..quant.errors import ClaimError, InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
 from . import audit, sampling, statistics, store, summary
+from .campaign_options import Options
 from .faults import Faults
 from .outcomes import Outcome
-from .sampling import Complete, FaultModel, Listed, Population
+from .sampling import Complete, Listed, Population
 from .steady import Stalls
 from .store import Batch, Shelf, Table
 from .targets import Targets
@@ -30,89 +31,14 @@ from .testbed import StreamTestbed, Testbed, Verdicts
 
 __all__ = ["Options", "compare", "run_campaign", "run_on"]
 
-DEFAULT_MARGIN = 0.01
 BATCH_S = 4.0
 FIRST_BATCH, LARGEST_BATCH = 4000, 1 << 20
-BROAD, FIRST_BROAD_BATCH = ("bitparallel", "exhaustive"), 1 << 16
+BROAD, FIRST_BROAD_BATCH = ("bitparallel", "exhaustive", "netlist"), 1 << 16
 """Engines that need many experiments at a time."""
-STRATA = ("none", "role", "layer")
 
 Progress = Callable[..., None]  # (what, done, total); the last two may be left out
 Json = dict[str, Any]
 Plan = Listed | Complete
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a campaign does, whatever the design; InputError for options that contradict.
-
-    `faults` experiments, or as many as +-`margin` (default 0.01) at `confidence` needs, or until
-    the interval of the critical rate is within +-`until`, or all single upsets (`exhaustive`).
-    Engine `exhaustive` is the fast one for that. `strata` is none, role or layer. `audit`
-    experiments are repeated in cocotb.
-    """
-
-    engine: str = "native"
-    faults: int | None = None
-    margin: float | None = None
-    until: float | None = None
-    exhaustive: bool = False
-    confidence: float = 0.95
-    strata: str = "none"
-    seed: int = 0
-    audit: int = audit.DEFAULT
-    model: FaultModel = field(default_factory=FaultModel)
-
-    def __post_init__(self) -> None:
-        sizes = {"faults": self.faults, "margin": self.margin, "until": self.until}
-        given = [name for name, value in sizes.items() if value is not None]
-        given += ["exhaustive"] * self.exhaustive
-        if len(given) > 1:
-            raise InputError(f"give either {' or '.join(given)}, not both")
-        if self.faults is not None and self.faults < 1:
-            raise InputError("faults must be at least 1")
-        for name, value in (("margin", self.margin), ("until", self.until)):
-            if value is not None and not 0 < value < 1:
-                raise InputError(f"{name} must lie between 0 and 1")
-        if not 0 < self.confidence < 1:
-            raise InputError("confidence must lie between 0 and 1")
-        if self.audit < 0:
-            raise InputError("audit must be 0 or more")
-        if self.seed < 0:
-            raise InputError("seed must be 0 or more")
-        if self.strata not in STRATA:
-            raise InputError(f"strata must be one of {', '.join(STRATA)}")
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
-        model = self.model
-        if self.exhaustive and (model.several or model.kind not in ("seu", "memory", "config")):
-            raise InputError("exhaustive is for single upsets: fault seu, memory or config")
-        if self.strata != "none" and (self.exhaustive or self.until is not None or model.several):
-            raise InputError(
-                "strata is for a sample of fixed size: not with exhaustive, until, per-inference "
-                "or rate"
-            )
-        if self.engine == "exhaustive" and not (self.exhaustive and model.kind == "seu"):
-            raise InputError("engine exhaustive is for exhaustive campaigns of fault seu")
-
-    @property
-    def looks(self) -> statistics.Looks | None:
-        """When to look whether the sample is large enough."""
-        return None if self.until is None else statistics.Looks(self.until, self.confidence)
-
-    def count(self, everything: int | None) -> int:
-        """Number of experiments; `everything` is the number of different faults, if finite."""
-        if self.faults is not None:
-            return self.faults
-        if self.looks is not None:
-            return min(self.looks.sizes[-1], everything or self.looks.sizes[-1])
-        margin = self.margin or DEFAULT_MARGIN
-        return statistics.sample_size(margin, self.confidence, everything)
-
-    def to_json(self) -> Json:
-        """The options as they are kept with the campaign."""
-        return {**vars(self), "model": {k: v for k, v in vars(self.model).items() if v}}
 
 
 def run_campaign(
@@ -176,14 +102,16 @@ def run_on(
     path = directory / "campaigns" / name / "campaign.sqlite"
     if resume and not path.is_file():
         raise InputError(_nothing_to_resume(directory, header))
+    kept = _finished(path)
+    if kept is not None and resume:
+        _write(path.with_name("report.json"), kept)
+        return kept
+    plan = _plan(source, targets, testbed, options)
+    control = audit.control(testbed, options.engine, options.seed)
     with Shelf(path) as shelf:
-        kept = shelf.report if shelf.begun else None
-        if kept is not None and resume:
-            return kept
         if kept is not None or not shelf.begun:
+            path.with_name("report.json").unlink(missing_ok=True)
             shelf.create(header, targets.sites)
-        plan = _plan(source, targets, testbed, options)
-        control = audit.control(testbed, options.engine, options.seed)
         _run(testbed, targets, plan, shelf, options, workers, tell)
         tell("reporting")
         table = shelf.table()
@@ -199,6 +127,14 @@ def _silent(*_: object) -> None:
     pass
 
 
+def _finished(path: Path) -> Json | None:
+    """The report of the campaign kept at `path`, if it is there and finished."""
+    if not path.is_file():
+        return None
+    with Shelf(path, read_only=True) as shelf:
+        return shelf.report if shelf.begun else None
+
+
 def _header(testbed: Testbed, options: Options) -> Json:
     """All that the results depend on."""
     header = testbed.origin | {"arguments": options.to_json(), "tools": store.versions()}
@@ -209,7 +145,7 @@ def _nothing_to_resume(directory: Path, header: Json) -> str:
     """Why there is nothing to go on with, and how the nearest campaign differs."""
     others = []
     for path in sorted((directory / "campaigns").glob("*/campaign.sqlite")):
-        with Shelf(path, read_only=True) as shelf:
+        with contextlib.suppress(InputError), Shelf(path, read_only=True) as shelf:
             if shelf.begun:
                 others.append((_differences(shelf.header, header), path.parent.name))
     text = f"{directory}: no campaign with these arguments to resume"

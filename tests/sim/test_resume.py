@@ -98,6 +98,22 @@ def test_a_finished_campaign_is_answered_from_the_store_with_resume_only(fake, t
     assert fake.calls
 
 
+def test_options_that_cannot_be_leave_no_campaign(fake, tmp_path):
+    with pytest.raises(InputError, match="only 9600 different ones"):
+        run_on(fake, tmp_path, Options(faults=9601))
+
+    assert not (tmp_path / "campaigns").exists()
+
+
+def test_a_report_that_was_not_written_any_more_is_written_again(fake, tmp_path):
+    report = run_on(fake, tmp_path, Options(faults=300))
+    path = tmp_path / "campaigns" / report["id"] / "report.json"
+    path.unlink()
+    run_on(fake, tmp_path, Options(faults=300), resume=True)
+
+    assert json.loads(path.read_text()) == report
+
+
 def test_resume_with_other_arguments_says_what_differs(fake, tmp_path):
     name = run_on(fake, tmp_path, Options(faults=300, seed=3))["id"]
 
@@ -151,6 +167,10 @@ def test_killed_and_resumed_equals_uninterrupted(small_dir, moment):
         timeout=300,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    (path,) = (small_dir / "campaigns").glob("*/campaign.sqlite")
+    with store.Shelf(path, read_only=True) as shelf:
+        assert shelf.experiments in range(0, 1000, 100)
+        assert shelf.report is None
     resumed = run_campaign(small_dir, faults=1000, audit=0, workers=1, resume=True)
     folder = small_dir / "campaigns" / resumed["id"]
     assert json.loads((folder / "report.json").read_text()) == resumed
