@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
-__all__ = ["DIVERGED", "Lanes", "Trace", "inject", "sweep"]
+__all__ = ["DIVERGED", "MERGED", "Lanes", "Seen", "Trace", "inject", "sweep"]
 
-#: `ends` of an experiment whose handshake differs; the native engine runs it.
-DIVERGED = 2
+#: `ends` of an experiment whose handshake differs, which the native engine runs; and of one whose
+#: state differs in one bit, where such experiments are given up (`merge_until`).
+DIVERGED, MERGED = 2, 4
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ class Trace:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of n experiments: `ends` of `End` or DIVERGED, `events`, `end_cycle` [n]; one row
-    an output beat that differs: `experiment`, `cycle` [r], `outputs` uint8 [r, bits]."""
+    """What became of n experiments: `ends` of `End`, DIVERGED or MERGED, `events`, `end_cycle` [n],
+    `merged_bit` [n] the one bit that differs at the end of a merged one; one row an output beat
+    that differs: `experiment`, `cycle` [r], `outputs` uint8 [r, bits]."""
 
     ends: Words
     events: Words
     end_cycle: IntArray
+    merged_bit: IntArray
     experiment: IntArray
     cycle: IntArray
     outputs: Words
@@ -77,7 +80,7 @@ def inject(
 ) -> Observed:
     """Run the experiments on `workers` threads (default: one a core); as `native.inject`."""
     prepared.check(faults)
-    return Lanes(prepared, workers).inject(faults, progress)[0]
+    return Lanes(prepared, workers).inject(faults, progress)
 
 
 class Lanes:
@@ -92,15 +95,51 @@ class Lanes:
 
     def inject(
         self, faults: Faults, progress: Callable[[int], None] | None = None
-    ) -> tuple[Observed, Bools]:
-        """What became of the experiments, and which [n] the native engine ran."""
+    ) -> Observed:
+        """As `native.inject`."""
+        seen = self.sweep(faults, progress=progress)
+        return self.with_diverged(faults, self.observed(seen), seen.ends == DIVERGED)
+
+    def sweep(
+        self,
+        faults: Faults,
+        *,
+        merge_until: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Seen:
+        """The experiments in lanes, watched as long as by the other engines."""
         _, stop = self.prepared.watched(faults)
-        limit = self.prepared.golden.done[stop - 1] + 1
-        seen = sweep(
-            self.program, self.trace, faults, limit, workers=self.workers, progress=progress
+        return sweep(
+            self.program,
+            self.trace,
+            faults,
+            self.prepared.golden.done[stop - 1] + 1,
+            merge_until=merge_until,
+            workers=self.workers,
+            progress=progress,
         )
-        observed, diverged = _observed(self.layout, self.prepared, seen), seen.ends == DIVERGED
-        return _with_diverged(self.prepared, faults, observed, diverged, self.workers), diverged
+
+    def observed(self, seen: Seen) -> Observed:
+        """Rows of beats as rows of frames; what diverged has none."""
+        return _observed(self.layout, self.prepared, seen)
+
+    def with_diverged(self, faults: Faults, seen: Observed, diverged: Bools) -> Observed:
+        """The same with the experiments [n] that left the lanes run by the native engine."""
+        if (seen.ends == End.NOT_LANDED).any():
+            raise ClaimError("bit-parallel engine: a flip did not change its bit of the state")
+        picks = np.flatnonzero(diverged)
+        if not len(picks):
+            return seen
+        again = native.inject(self.prepared, faults.take(picks), workers=self.workers)
+        ends, events, end_cycle = seen.ends.copy(), seen.events.copy(), seen.end_cycle.copy()
+        ends[picks], events[picks], end_cycle[picks] = again.ends, again.events, again.end_cycle
+        experiment = np.concatenate((seen.experiment, picks[again.experiment]))
+        order = np.argsort(experiment, kind="stable")
+        rest = [
+            np.concatenate((getattr(seen, key), getattr(again, key)))[order]
+            for key in ("frame", "flags", "words")
+        ]
+        return Observed(ends, events, end_cycle, experiment[order], *rest)
 
     def collapse(self, start: int, stop: int) -> IntArray:
         """Successors int32 [stop - start, ff_bits] of all flips: the one bit of the next state
@@ -203,15 +242,17 @@ def sweep(
     faults: Faults,
     limit: IntArray,
     *,
+    merge_until: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Seen:
-    """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends."""
+    """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends. Until cycle
+    `merge_until` one whose state differs in exactly one bit is given up."""
     with cache.scratch() as work:
         _write_trace(work / "trace", trace)
         columns = (faults.first, faults.target, faults.mode, faults.start, faults.stop, limit)
         with (work / "job").open("wb") as file:
-            file.write(np.array([len(faults), len(faults.target)], "<u8").tobytes())
+            file.write(np.array([len(faults), len(faults.target), merge_until], "<u8").tobytes())
             file.write(b"".join(np.asarray(c).astype("<u4").tobytes() for c in columns))
         count = workers or len(os.sched_getaffinity(0))
         arguments = [program.model, program.contents, "trace", "job", "result", count]
@@ -260,19 +301,18 @@ def _read(path: Path, count: int, bits: int) -> Seen:
 
     rows, evaluations = (int(v) for v in take(2, "<u8"))
     ends, events = take(count, "u1"), take(count, "u1")
-    end_cycle = take(count, "<u4").astype(np.int64)
+    end_cycle, merged_bit = (take(count, "<u4").astype(np.int64) for _ in range(2))
     experiment, cycle = (take(rows, "<u4").astype(np.int64) for _ in range(2))
     outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -(-bits // 8))
     order = np.lexsort((cycle, experiment))
     wide = np.unpackbits(outputs[order], axis=1, count=bits, bitorder="little")
-    return Seen(ends, events, end_cycle, experiment[order], cycle[order], wide, evaluations)
+    return Seen(ends, events, end_cycle, merged_bit, experiment[order], cycle[order], wide, evaluations)
 
 
 # ---------------------------------------------------------------------------------------- results
 
 
 def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
-    """Rows of beats as rows of frames; what diverged has none."""
     sink, golden = layout.model.manifest.output, prepared.golden
     keep = seen.ends[seen.experiment] != DIVERGED
     experiment, cycle, bits = seen.experiment[keep], seen.cycle[keep], seen.outputs[keep]
@@ -302,24 +342,3 @@ def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
     return Observed(
         seen.ends, seen.events, seen.end_cycle, experiment[first], frame[first], flags, words
     )
-
-
-def _with_diverged(
-    prepared: Prepared, faults: Faults, seen: Observed, diverged: Bools, workers: int
-) -> Observed:
-    """The experiments that left the lanes, by the native engine."""
-    if (seen.ends == End.NOT_LANDED).any():
-        raise ClaimError("bit-parallel engine: a flip did not change its bit of the state")
-    picks = np.flatnonzero(diverged)
-    if not len(picks):
-        return seen
-    again = native.inject(prepared, faults.take(picks), workers=workers)
-    ends, events, end_cycle = seen.ends.copy(), seen.events.copy(), seen.end_cycle.copy()
-    ends[picks], events[picks], end_cycle[picks] = again.ends, again.events, again.end_cycle
-    experiment = np.concatenate((seen.experiment, picks[again.experiment]))
-    order = np.argsort(experiment, kind="stable")
-    rest = [
-        np.concatenate((getattr(seen, key), getattr(again, key)))[order]
-        for key in ("frame", "flags", "words")
-    ]
-    return Observed(ends, events, end_cycle, experiment[order], *rest)

@@ -1,15 +1,19 @@
 // Experiments in lanes: each starts in a free lane at its cycle, and leaves it when it is golden,
-// when its watch ends, or when its handshake differs (then it is run by the native engine).
+// when its watch ends, or when its handshake differs (then it is run by the native engine). Up to
+// cycle `merge_until` it also leaves it when exactly one bit of the state differs: what follows is
+// known from the flip of that bit in that cycle.
 
-enum End : uint8_t { GOLDEN = 0, BOUND = 1, DIVERGED = 2, NOT_LANDED = 3 };
+enum End : uint8_t { GOLDEN = 0, BOUND = 1, DIVERGED = 2, NOT_LANDED = 3, MERGED = 4 };
 enum Mode : uint32_t { FLIP = 0 };  // else 1 + the value at which the bit is stuck
 
 struct Job {
     Numbers first, target, mode, start, stop, limit;  // limit: cycle at which the watch ends
+    uint32_t merge_until;
 
     explicit Job(FILE* file) {
-        uint64_t sizes[2];
-        if (std::fread(sizes, 8, 2, file) != 2) throw std::runtime_error("the job is cut short");
+        uint64_t sizes[3];
+        if (std::fread(sizes, 8, 3, file) != 3) throw std::runtime_error("the job is cut short");
+        merge_until = uint32_t(sizes[2]);
         for (auto [column, count] : {std::pair{&first, sizes[0] + 1}, {&target, sizes[1]},
                                      {&mode, sizes[1]}, {&start, sizes[1]}, {&stop, sizes[1]},
                                      {&limit, sizes[0]}}) {
@@ -28,12 +32,12 @@ struct Job {
 // Per experiment; and one row an output beat that differs: experiment, cycle, all output bits.
 struct Result {
     Bytes ends, events;
-    Numbers end_cycles;
+    Numbers end_cycles, merged_bit;
     std::mutex guard;
     Numbers row_experiment, row_cycle;
     Bytes row_out;
 
-    explicit Result(size_t count) : ends(count), events(count), end_cycles(count) {}
+    explicit Result(size_t count) : ends(count), events(count), end_cycles(count), merged_bit(count) {}
 };
 
 class Sweep {
@@ -238,12 +242,15 @@ private:
         stuck.erase(std::remove_if(stuck.begin(), stuck.end(), over), stuck.end());
         const V candidates = busy & ~waiting & ~design.memories.has;
         if (any(candidates)) {
-            const V same = candidates & ~difference(t);
+            expand(run.state(t), masks.data());
+            const Difference differs = t <= job.merge_until ? count_differences() : compare();
+            const V same = candidates & ~differs.one;
             each(same, [&](uint32_t lane) {
                 finish(lane, GOLDEN, t);
-                clear(stale, lane);
-                free_lanes.push_back(lane);
+                release(lane);
             });
+            const V single = candidates & differs.one & ~differs.two;
+            if (any(single)) merge(single, t);
         }
         if (t < next_limit) return;
         next_limit = 0xffffffffu;
@@ -268,27 +275,56 @@ private:
         stuck.erase(std::remove_if(stuck.begin(), stuck.end(), own), stuck.end());
     }
 
-    // Lanes whose state differs from the fault-free one at the start of cycle t.
-    V difference(uint32_t t) {
-        expand(run.state(t), masks.data());
-        V all = zeros();
+    // The lane's state is the fault-free one.
+    void release(uint32_t lane) {
+        clear(stale, lane);
+        free_lanes.push_back(lane);
+    }
+
+    void merge(const V& lanes, uint32_t t) {
+        for (uint32_t i = 0; i < STATE_BITS; ++i) {
+            const V differs = (design.q[i] ^ (V{} + masks[i])) & lanes;
+            if (!any(differs)) continue;
+            each(differs, [&](uint32_t lane) {
+                result.merged_bit[experiment[lane]] = i;
+                finish(lane, MERGED, t);
+                release(lane);
+            });
+            design.q[i] ^= differs;
+        }
+    }
+
+    // Lanes in which at least one, at least two bits of the state are not those of `masks`.
+    struct Difference { V one, two; };
+
+    Difference compare() const {
+        V all = zeros(), more = zeros();
         const V* q = design.q;
         const int64_t* mask = masks.data();
-#if defined(__AVX512F__) && !defined(TERCET_PORTABLE)
-        V more = zeros();
         uint32_t i = 0;
+#if defined(__AVX512F__) && !defined(TERCET_PORTABLE)
         for (; i + 2 <= STATE_BITS; i += 2) {
             all = _mm512_ternarylogic_epi64(all, q[i], _mm512_set1_epi64(mask[i]), 0xF6);
             more = _mm512_ternarylogic_epi64(more, q[i + 1], _mm512_set1_epi64(mask[i + 1]), 0xF6);
         }
-        for (; i < STATE_BITS; ++i)
-            all = _mm512_ternarylogic_epi64(all, q[i], _mm512_set1_epi64(mask[i]), 0xF6);
-        all |= more;
-#else
-        for (uint32_t i = 0; i < STATE_BITS; ++i) all |= q[i] ^ (V{} + mask[i]);
 #endif
-        if (golden(all)) throw std::runtime_error("the fault-free lane is not fault-free");
-        return all;
+        for (; i < STATE_BITS; ++i) all |= q[i] ^ (V{} + mask[i]);
+        return checked({all | more, ones()});
+    }
+
+    Difference count_differences() const {
+        V one = zeros(), two = zeros();
+        for (uint32_t i = 0; i < STATE_BITS; ++i) {
+            const V differs = design.q[i] ^ (V{} + masks[i]);
+            two |= one & differs;
+            one |= differs;
+        }
+        return checked({one, two});
+    }
+
+    static Difference checked(const Difference& differs) {
+        if (golden(differs.one)) throw std::runtime_error("the fault-free lane is not fault-free");
+        return differs;
     }
 
     // Lanes that ended elsewhere follow the fault-free run again.
