@@ -181,18 +181,21 @@ def test_stalls_are_another_campaign(small_dir):
     assert stalls["audit"]["disagreements"] == 0
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        FaultModel(kind="mbu", bits=3),
-        FaultModel(kind="stuck1", cycles=12),
-        FaultModel(kind="stuck0"),
-        FaultModel(kind="memory"),
-        FaultModel(per_inference=3),
-        FaultModel(rate=2e-3),
-    ],
-    ids=lambda model: model.text.split(";")[0],
-)
+MODELS = [
+    FaultModel(kind="mbu", bits=3),
+    FaultModel(kind="stuck1", cycles=12),
+    FaultModel(kind="stuck0"),
+    FaultModel(kind="memory"),
+    FaultModel(per_inference=3),
+    FaultModel(rate=2e-3),
+]
+
+
+def name(model):
+    return model.text.split(";")[0]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=name)
 def test_every_fault_model_is_confirmed_by_cocotb(stateful_dir, model):
     pytest.importorskip("cocotb")
     report = run_campaign(stateful_dir, faults=120, audit=40, inputs=6, model=model)
@@ -200,6 +203,20 @@ def test_every_fault_model_is_confirmed_by_cocotb(stateful_dir, model):
     assert report["audit"] == {"sampled": 40, "disagreements": 0, "differing": []}
     assert report["experiments"] == 120
     assert report["outcomes"]["masked"] < 120
+
+
+@pytest.mark.parametrize("stalls", [None, Stalls(0.8, 0.7, 3)], ids=["steady", "stalls"])
+@pytest.mark.parametrize("model", MODELS, ids=name)
+def test_engines_agree_on_every_fault_model(stateful_dir, model, stalls):
+    options = {"faults": 1200, "audit": 0, "inputs": 6, "model": model, "stalls": stalls}
+    tables = [
+        store.load(stateful_dir, run_campaign(stateful_dir, engine=engine, **options)["id"])[1]
+        for engine in ("native", "bitparallel")
+    ]
+
+    for field in dataclasses.fields(store.Table):
+        one, other = (getattr(table, field.name) for table in tables)
+        assert np.array_equal(one, other), field.name
 
 
 def test_a_stale_manifest_is_refused(small_dir):
