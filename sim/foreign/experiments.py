@@ -86,7 +86,7 @@ class _Places:
         index: dict[str, int] = {}
 
         def variable(path: tuple[str, ...]) -> int:
-            name = ".".join((WRAPPER, top, *path))
+            name = "\t".join((WRAPPER, top, *path))
             if name not in index:
                 index[name] = len(self.names)
                 self.names.append(name)

@@ -10,6 +10,7 @@
 #include "Vtop___024root.h"
 #include "verilated_syms.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -62,23 +63,33 @@ template <class T> void read(FILE* file, std::vector<T>& values, size_t count) {
         stop(1, "the job file is cut short");
 }
 
-Variable find(const std::string& name) {
-    const size_t dot = name.rfind('.');
-    const VerilatedScope* scope =
-        Verilated::threadContextp()->scopeFind(name.substr(0, dot).c_str());
+const VerilatedScope* scope_of(const std::string& name) {
+    return Verilated::threadContextp()->scopeFind(name.c_str());
+}
+
+// The variable of a path of instances and a name, separated by tabs. A name may be that of a word of
+// an array, may lie in generate blocks, or be an escaped identifier.
+Variable find(const std::string& path) {
+    std::string name = path;
+    std::replace(name.begin(), name.end(), '\t', '.');
+    const size_t tab = path.rfind('\t'), dot = name.rfind('.');
+    const VerilatedScope* scope = scope_of(name.substr(0, tab));
+    VerilatedVar* variable = scope ? scope->varFind(("\\" + path.substr(tab + 1) + " ").c_str()) : nullptr;
     std::string leaf = name.substr(dot + 1);
-    VerilatedVar* variable = scope ? scope->varFind(leaf.c_str()) : nullptr;
     long word = -1;
-    if (scope && !variable && leaf.back() == ']') {  // a word of an array
+    if (!variable) {
+        scope = scope_of(name.substr(0, dot));
+        variable = scope ? scope->varFind(leaf.c_str()) : nullptr;
+    }
+    if (scope && !variable && leaf.back() == ']') {
         const size_t bracket = leaf.rfind('[');
         word = std::atol(leaf.c_str() + bracket + 1);
         leaf.resize(bracket);
         variable = scope->varFind(leaf.c_str());
     }
-    if (!variable || variable->udims() > 1 || (word >= 0 && variable->udims() != 1))
-        stop(NO_VARIABLE, name);
+    if (!variable || (word >= 0 && variable->udims() != 1)) stop(NO_VARIABLE, name);
     Variable found{static_cast<uint8_t*>(variable->datap()), uint32_t(variable->entSize()), 1};
-    if (variable->udims() == 1) found.words = uint32_t(variable->elements(1));
+    for (int i = 1; i <= variable->udims(); ++i) found.words *= uint32_t(variable->elements(i));
     if (word >= 0) {
         word -= variable->low(1);
         if (word < 0 || word >= long(found.words)) stop(NO_VARIABLE, name);
@@ -110,6 +121,10 @@ void load() {
     }
     std::free(line);
     if (file) std::fclose(file);
+    for (const Target& target : state.targets) {
+        const Variable& v = state.variables.at(target.variable);
+        if (target.word >= v.words || target.bit >= 8 * v.bytes) stop(1, "a bit that is not there");
+    }
     if (!state.experiments) state.trace = std::fopen(folder("trace").c_str(), "wb");
     if (FILE* golden = std::fopen(folder("golden").c_str(), "rb")) {
         std::fseek(golden, 0, SEEK_END);

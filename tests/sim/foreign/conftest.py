@@ -32,3 +32,9 @@ def smooth() -> ForeignTestbed:
 def chain() -> ForeignTestbed:
     """A control: every bit is an output that the bench compares in every cycle."""
     return opened("chain")
+
+
+@pytest.fixture(scope="session")
+def odd() -> ForeignTestbed:
+    """Verilog of many habits; the bench accepts whatever comes."""
+    return opened("odd")

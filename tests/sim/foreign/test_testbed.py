@@ -39,7 +39,20 @@ def test_replay_and_bench_agree_on_every_fault(name, request):
     np.testing.assert_array_equal(silent(fast), slow)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("smooth", "chain")]
+@pytest.mark.slow
+def test_replay_and_bench_agree_on_every_bit_of_odd_verilog(odd):
+    bits = np.arange(odd.space.size)
+    cycles = np.random.default_rng(1).integers(*odd.window, len(bits))
+    faults = Faults.single(cycles, bits)
+
+    fast, slow = (odd.run(engine, faults).outcome for engine in ("native", "cocotb"))
+
+    assert {m.name: m.bits for m in odd.space.memories} == {"two": 64, "wm": 800}
+    assert (fast == Outcome.SDC_TOLERABLE).any()
+    np.testing.assert_array_equal(silent(fast), slow)
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("smooth", "chain", "odd")]
 
 
 @pytest.mark.parametrize("name", ["store", *SLOW])
