@@ -190,7 +190,8 @@ def _run(
 ) -> None:
     """Run what is not kept yet, in batches of a few seconds."""
     done, total = shelf.experiments, len(plan)
-    size = FIRST_BROAD_BATCH if options.engine in BROAD else FIRST_BATCH
+    smallest = FIRST_BROAD_BATCH if options.engine in BROAD else FIRST_BATCH
+    size = smallest
     looks = set(options.looks.sizes) if options.looks else set()
     while done < total:
         if done in looks and _enough(shelf, options):
@@ -206,8 +207,16 @@ def _run(
             raise ClaimError(f"{error}; {kept}") from None
         seconds = max(time.perf_counter() - began, 1e-6)
         shelf.append(_batch(testbed, targets, faults, seen), seconds)
-        size = min(LARGEST_BATCH, max(FIRST_BATCH, int(BATCH_S * (stop - done) / seconds)))
+        size = _next_size(size, smallest, seconds)
         done = stop
+
+
+def _next_size(size: int, smallest: int, seconds: float) -> int:
+    """The size of the next batch if the last one took so long. Each costs a fault-free run, so
+    that a slow one is no reason to make them small."""
+    if seconds < BATCH_S:
+        return min(LARGEST_BATCH, 2 * size)
+    return max(smallest, size // 2) if seconds > 20 * BATCH_S else size
 
 
 def _rounded(size: int, grain: int) -> int:

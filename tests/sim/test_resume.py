@@ -30,6 +30,13 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(campaign, "LARGEST_BATCH", 100)
 
 
+def test_batches_grow_while_they_are_quick_and_never_below_the_first():
+    sizes = [campaign._next_size(4000, 4000, seconds) for seconds in (0.1, 10.0, 1000.0)]
+
+    assert sizes == [100, 4000, 4000]  # LARGEST_BATCH is 100 here
+    assert campaign._next_size(64_000, 4000, 1000.0) == 32_000
+
+
 class Interrupted(Exception):
     pass
 
