@@ -61,7 +61,7 @@ public:
 
     void run_golden(uint32_t max_cycles) {
         environment.reset(memories);
-        memories.begin_golden(access_budget_bytes);
+        memories.begin_golden(max_cycles, state_budget_bytes, access_budget_bytes);
         stride = uint32_t(1 + uint64_t(model.state_bytes) * max_cycles / state_budget_bytes);
         for (; !environment.golden_over(cycles); ++cycles) {
             if (cycles >= max_cycles) throw std::runtime_error("golden: no end");

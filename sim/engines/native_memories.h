@@ -108,21 +108,28 @@ class Memories {
     Model& model;
     Image own, golden;                 // the model's; the fault-free ones beside them
     std::vector<Bytes> golden_words;
-    Log history, undo;                 // all golden writes; the writes of this experiment
+    Log history, undo;                 // all golden writes; this experiment's changes of ROMs
     Numbers first_change;              // cycle -> entry of the history
     Numbers first_word, memory_of;     // memory -> number of its word 0, and back
     Numbers place;                     // word -> 1 + its place in `differing`, or 0
+    std::vector<bool> written;         // memory -> whether the design writes it
+    Bytes kept;                        // contents of the written memories every `stride` cycles
+    size_t kept_bytes = 0;
+    uint32_t stride = 1;
     Bytes value;                       // the word being written
 
     uint8_t* at(const Image& image, uint32_t memory, uint32_t address) const {
         return image.words[memory] + size_t(address) * model.memories[memory].bytes;
     }
+    size_t size(uint32_t memory) const {
+        return size_t(model.memories[memory].bytes) * model.memories[memory].depth;
+    }
 
     // Overwrite one word of one image; keep `differing` right.
     void put(const Image& image, uint32_t memory, uint32_t address, const uint8_t* word) {
-        const uint32_t size = model.memories[memory].bytes, number = first_word[memory] + address;
-        copy_word(at(image, memory, address), word, size);
-        const bool now = differ(at(own, memory, address), at(golden, memory, address), size);
+        const uint32_t bytes = model.memories[memory].bytes, number = first_word[memory] + address;
+        copy_word(at(image, memory, address), word, bytes);
+        const bool now = differ(at(own, memory, address), at(golden, memory, address), bytes);
         if (now == (place[number] != 0)) return;
         if (now) {
             differing.push_back(number);
@@ -135,28 +142,8 @@ class Memories {
         }
     }
 
-    void seek(Image& image, uint32_t cycle) {
-        while (image.cycle < cycle) {
-            for (uint32_t i = first_change[image.cycle]; i < first_change[image.cycle + 1]; ++i) {
-                const Log::Entry& e = history.entries[i];
-                put(image, e.memory, e.address,
-                    &history.bytes[e.bytes + model.memories[e.memory].bytes]);
-            }
-            ++image.cycle;
-        }
-        while (image.cycle > cycle) {
-            --image.cycle;
-            for (uint32_t i = first_change[image.cycle + 1]; i-- > first_change[image.cycle];) {
-                const Log::Entry& e = history.entries[i];
-                put(image, e.memory, e.address, &history.bytes[e.bytes]);
-            }
-        }
-    }
-
     static uint64_t address_of(const uint8_t* port, uint32_t bytes) {
-        uint64_t address = 0;
-        std::memcpy(&address, port, std::min<uint32_t>(bytes, 8));
-        return address;
+        return bytes > 8 ? small_word(port, 8) : small_word(port, bytes);
     }
 
     // Call `store(port, address, new word)` for each memory word that this cycle writes.
@@ -167,6 +154,13 @@ class Memories {
             const uint64_t address = address_of(port.address, port.address_bytes) - memory.offset;
             if (address >= memory.depth) continue;
             const uint8_t* old = memory.words + address * memory.bytes;
+            if (memory.bytes <= 8) {
+                const uint64_t enable = small_word(port.enable, memory.bytes);
+                const uint64_t word = (small_word(old, memory.bytes) & ~enable) |
+                                      (small_word(port.data, memory.bytes) & enable);
+                store(port, uint32_t(address), (const uint8_t*)&word);
+                continue;
+            }
             value.resize(memory.bytes);
             for (uint32_t i = 0; i < memory.bytes; ++i)
                 value[i] = (old[i] & ~port.enable[i]) | (port.data[i] & port.enable[i]);
@@ -174,15 +168,27 @@ class Memories {
         }
     }
 
+    void keep() {
+        size_t to = kept.size();
+        kept.resize(to + kept_bytes);
+        for (uint32_t n = 0; n < written.size(); ++n) {
+            if (!written[n]) continue;
+            std::memcpy(&kept[to], own.words[n], size(n));
+            to += size(n);
+        }
+    }
+
 public:
     Accesses accesses;
     Numbers differing;  // numbers of the words in which the model's memories are not golden
 
-    explicit Memories(Model& m) : model(m) {
+    explicit Memories(Model& m) : model(m), written(m.memories.size()) {
+        for (const WritePort& port : m.writes) written[port.memory] = true;
         for (uint32_t n = 0; n < m.memories.size(); ++n) {
             own.words.push_back(m.memories[n].words);
             first_word.push_back(uint32_t(memory_of.size()));
             memory_of.resize(memory_of.size() + m.memories[n].depth, n);
+            if (written[n]) kept_bytes += size(n);
         }
         place.assign(memory_of.size(), 0);
     }
@@ -194,14 +200,16 @@ public:
             std::memcpy(at(own, port.memory, address), word, model.memories[port.memory].bytes);
         });
     }
-    void begin_golden(size_t budget_bytes) {
-        for (const Memory& m : model.memories)
-            golden_words.emplace_back(m.words, m.words + size_t(m.bytes) * m.depth);
+    void begin_golden(uint32_t max_cycles, size_t budget_bytes, size_t access_budget_bytes) {
+        for (uint32_t n = 0; n < model.memories.size(); ++n)
+            golden_words.emplace_back(own.words[n], own.words[n] + size(n));
         for (Bytes& words : golden_words) golden.words.push_back(words.data());
-        accesses.begin(model.reads.size(), budget_bytes);
+        accesses.begin(model.reads.size(), access_budget_bytes);
+        stride = uint32_t(16 + uint64_t(kept_bytes) * max_cycles / budget_bytes);
         first_change.push_back(0);
     }
     void golden_cycle(uint32_t cycle) {
+        if (cycle % stride == 0) keep();
         for (size_t n = 0; n < model.reads.size(); ++n) {
             const ReadPort& port = model.reads[n];
             const Memory& memory = model.memories[port.memory];
@@ -223,7 +231,7 @@ public:
         first_change.push_back(uint32_t(history.entries.size()));
     }
     void end_golden(uint32_t cycles) {
-        own.cycle = cycles;
+        if (cycles % stride == 0) keep();
         accesses.finish();
     }
 
@@ -231,24 +239,52 @@ public:
 
     // Both images at a cycle, without any difference.
     void restore(uint32_t cycle) {
-        while (!undo.entries.empty()) {
-            const Log::Entry e = undo.entries.back();
-            put(own, e.memory, e.address, &undo.bytes[e.bytes]);
-            undo.entries.pop_back();
+        for (uint32_t number : differing) place[number] = 0;
+        differing.clear();
+        for (size_t i = undo.entries.size(); i-- > 0;) {
+            const Log::Entry& e = undo.entries[i];
+            copy_word(at(own, e.memory, e.address), &undo.bytes[e.bytes],
+                      model.memories[e.memory].bytes);
         }
+        undo.entries.clear();
         undo.bytes.clear();
-        seek(own, cycle);
-        seek(golden, cycle);
+        const uint32_t begin = cycle / stride * stride;
+        const uint8_t* from = kept.data() + size_t(cycle / stride) * kept_bytes;
+        for (uint32_t n = 0; n < written.size(); ++n) {
+            if (!written[n]) continue;
+            std::memcpy(own.words[n], from, size(n));
+            std::memcpy(golden.words[n], from, size(n));
+            from += size(n);
+        }
+        for (uint32_t i = first_change[begin]; i < first_change[cycle]; ++i) {
+            const Log::Entry& e = history.entries[i];
+            const uint32_t bytes = model.memories[e.memory].bytes;
+            copy_word(at(own, e.memory, e.address), &history.bytes[e.bytes + bytes], bytes);
+            copy_word(at(golden, e.memory, e.address), &history.bytes[e.bytes + bytes], bytes);
+        }
+        golden.cycle = cycle;
     }
-    void compare_with(uint32_t cycle) { seek(golden, cycle); }
+
+    // The fault-free image at a cycle: `differing` is what differs from it.
+    void compare_with(uint32_t cycle) {
+        for (; golden.cycle < cycle; ++golden.cycle)
+            for (uint32_t i = first_change[golden.cycle]; i < first_change[golden.cycle + 1]; ++i) {
+                const Log::Entry& e = history.entries[i];
+                put(golden, e.memory, e.address,
+                    &history.bytes[e.bytes + model.memories[e.memory].bytes]);
+            }
+        while (golden.cycle > cycle) {
+            --golden.cycle;
+            for (uint32_t i = first_change[golden.cycle + 1]; i-- > first_change[golden.cycle];) {
+                const Log::Entry& e = history.entries[i];
+                put(golden, e.memory, e.address, &history.bytes[e.bytes]);
+            }
+        }
+    }
     void store() {
         each_write([&](const WritePort& port, uint32_t address, const uint8_t* word) {
-            overwrite(port.memory, address, word);
+            put(own, port.memory, address, word);
         });
-    }
-    void overwrite(uint32_t memory, uint32_t address, const uint8_t* word) {
-        undo.note(memory, address, at(own, memory, address), word, model.memories[memory].bytes);
-        put(own, memory, address, word);
     }
 
     // The model's word number `number`.
@@ -258,18 +294,19 @@ public:
         return Bytes(from, from + model.memories[memory].bytes);
     }
     void set_word(uint32_t number, const Bytes& word) {
-        const uint32_t memory = memory_of[number];
-        overwrite(memory, number - first_word[memory], word.data());
+        const uint32_t memory = memory_of[number], address = number - first_word[memory];
+        if (!written[memory])
+            undo.note(memory, address, at(own, memory, address), word.data(), uint32_t(word.size()));
+        put(own, memory, address, word.data());
     }
-    uint32_t width(uint32_t number) const { return model.memories[memory_of[number]].width; }
 
     // Memory bit number `bit`, as `Space` counts: its word and its position there.
     std::pair<uint32_t, uint32_t> locate(uint64_t bit) const {
         for (size_t n = 0; n < model.memories.size(); ++n) {
             const Memory& m = model.memories[n];
-            const uint64_t size = uint64_t(m.width) * m.depth;
-            if (bit < size) return {first_word[n] + uint32_t(bit / m.width), uint32_t(bit % m.width)};
-            bit -= size;
+            const uint64_t bits = uint64_t(m.width) * m.depth;
+            if (bit < bits) return {first_word[n] + uint32_t(bit / m.width), uint32_t(bit % m.width)};
+            bit -= bits;
         }
         throw std::runtime_error("a fault strikes no bit");
     }

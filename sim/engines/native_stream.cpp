@@ -202,17 +202,16 @@ private:
     // Take one output beat; true when it ended the frame.
     bool receive() {
         const bool over = sink.beat >= beats_out, last = TERCET_OUT_LAST;
-        if (TERCET_OUT_ERR) {
-            sink.flags |= ERR;
-            if (!(sink.flags & WRONG)) sink.flags |= FLAGGED;
-        }
+        uint8_t seen = TERCET_OUT_ERR ? ERR : 0;
+        if (seen && !(sink.flags & WRONG)) seen |= FLAGGED;
         if (over || bool(TERCET_OUT_FIRST) != (sink.beat == 0) || last != (sink.beat == beats_out - 1))
-            sink.flags |= WRONG | MALFORMED;
+            seen |= WRONG | MALFORMED;
         if (!over) {
             uint8_t* mine = &sink.words[sink.beat * bytes_out];
-            if (std::memcmp(mine, &TERCET_OUT_DATA, bytes_out)) sink.flags |= WRONG;
+            if (std::memcmp(mine, &TERCET_OUT_DATA, bytes_out)) seen |= WRONG;
             std::memcpy(mine, &TERCET_OUT_DATA, bytes_out);
         }
+        sink.flags |= seen;
         ++sink.beat;
         if (!last) return false;
         emit();
