@@ -43,8 +43,7 @@ class Fates:
     `fate` is the simulated experiment that shows it, -1 if the flip vanished; `end_cycle` the cycle
     at which it was golden again or the watch ended; `outcome` of `Outcome`; `inferences` results
     delivered until it was golden again, -1 where it was not in the watch. `simulated` experiments
-    were run; `observed` holds them, and the rows of experiment i are those of `shown[i]` (-1: there
-    are none).
+    were run; `observed` holds them, with rows of those that are a fate.
     """
 
     start: int
@@ -53,7 +52,6 @@ class Fates:
     outcome: Bytes
     inferences: IntArray
     observed: Observed
-    shown: IntArray
     simulated: int
 
     @property
@@ -65,8 +63,7 @@ class Fates:
         """As an engine reports flips [n] of bits at the starts of cycles."""
         fate, seen = self.fate[cycle - self.start, bit], self.observed
         gone = fate < 0
-        shown = np.where(gone, -1, self.shown[fate])
-        low, high = (np.searchsorted(seen.experiment, shown, side) for side in ("left", "right"))
+        low, high = (np.searchsorted(seen.experiment, fate, side) for side in ("left", "right"))
         counts = high - low
         first = np.cumsum(counts) - counts
         rows = np.arange(counts.sum()) + np.repeat(low - first, counts)
@@ -107,15 +104,14 @@ def _fates(lanes: Lanes, chains: Chains) -> Fates:
     golden, output = lanes.prepared.golden, lanes.prepared.model.manifest.output
     observed, shown = chains.observed()
     classes = outcomes.classify(observed, golden.words, output)
-    classes = np.where(shown >= 0, classes[shown], classes)
-    fate, end_cycle = chains.head[:-1], chains.end[:-1]
-    gone = fate == GONE
+    head, end_cycle = chains.head[:-1], chains.end[:-1]
+    fate = np.where(shown[head] >= 0, shown[head], head)
+    gone = head == GONE
+    fate[gone] = GONE
     outcome = np.where(gone, outcomes.Outcome.MASKED, classes[fate]).astype(np.uint8)
     cycles = np.arange(chains.start, chains.start + len(fate))
     inferences = np.searchsorted(golden.done, end_cycle)
     inferences -= np.searchsorted(golden.done, cycles)[:, None]
     inferences[~gone & (observed.ends[fate] != End.GOLDEN)] = -1
     simulated = len(observed.ends)
-    return Fates(chains.start, fate, end_cycle, outcome, inferences, observed, shown, simulated)
-
-
+    return Fates(chains.start, fate, end_cycle, outcome, inferences, observed, simulated)

@@ -197,7 +197,6 @@ class Chains:
         if not rows:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         whole, all_owners = np.concatenate(rows), np.concatenate(owner)
-        order = np.lexsort((whole, all_owners))
         order = np.argsort(all_owners, kind="stable")
         return whole[order], all_owners[order]
 
