@@ -46,7 +46,7 @@ def drawn(prepared, count, seed=1):
 def assert_agrees(prepared, faults):
     """Also that the experiments are not all of one kind."""
     seen = bitparallel.inject(prepared, faults)
-    assert 0 < len(seen.experiment)
+    assert len(seen.experiment)
     assert End.BOUND in seen.ends
     assert (seen.ends != End.BOUND).any()
     assert_same(seen, native.inject(prepared, faults))
