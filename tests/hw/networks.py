@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from tercet.flow.folding.choices import broad_foldings
-from tercet.hw.configure import Fold, Protection, circuit_nodes
+from tercet.hw.configure import Fold, Protection, circuit_nodes, configure
+from tercet.hw.timing import initiation_interval
 from tercet.quant import ir, ranges
 from tercet.quant.reference import Reference
 
 MAPS = ("conv2d", "conv2d", "maxpool", "avgpool")
 DAG_STEPS = ("conv2d", "branch", "branch", "pad", "maxpool", "avgpool")
-MOST_MULTIPLIERS = 400
-"""Of a layer of several pixels a cycle: more take long to simulate."""
+MOST_MULTIPLIERS, MOST_LANES, MOST_CYCLES = 400, 96, 1200
+"""Of a layer of several pixels a cycle, and of a frame: more take long to simulate."""
+
+NONE = Protection()
 
 FRAMES = 6
 """Random frames that the scales are fitted to."""
@@ -67,20 +68,31 @@ def random_dag(
 
 
 def broad_network(
-    rng: np.random.Generator, kind: Callable[..., Any] = random_dag
+    rng: np.random.Generator,
 ) -> tuple[ir.Graph, dict[str, Fold], dict[str, Protection]]:
     """A network with rows of 4, 8 or 12 pixels, most layers several pixels a cycle."""
-    graph, folding, protection = kind(rng, int(rng.choice([4, 8, 12])))
-    for node in circuit_nodes(graph):
-        weights = node.weight.size if isinstance(node, ir.Conv2d) else 1
-        found = [fold for fold, _ in broad_foldings(graph, node)]
-        found = [fold for fold in found if fold.pixels * weights <= MOST_MULTIPLIERS]
-        if found and rng.random() < 0.85:
-            free = weights <= 72 and not protection.get(node.name, Protection()).neurons
-            drawn = str(rng.choice(["dsp", "lut", "dsp2", *["shift"] * free]))
-            fold = found[rng.integers(len(found))]
-            folding[node.name] = dataclasses.replace(fold, multiplier=drawn)
-    return graph, folding, protection
+    while True:
+        kind = random_dag if rng.random() < 0.6 else random_network
+        graph, folding, protection = kind(rng, int(rng.choice([4, 8, 12])))
+        for node in circuit_nodes(graph):
+            fold = _broad(rng, graph, node, free=not protection.get(node.name, NONE).neurons)
+            if fold and rng.random() < 0.85:
+                folding[node.name] = fold
+        if initiation_interval(configure(graph, folding, protection)) <= MOST_CYCLES:
+            return graph, folding, protection
+
+
+def _broad(rng: np.random.Generator, graph: ir.Graph, node: ir.Node, *, free: bool) -> Fold | None:
+    """A folding of whole pixels that is soon simulated; `free`: shift-adds are possible."""
+    weights = node.weight.size if isinstance(node, ir.Conv2d) else 1
+    found = [
+        fold for fold, _ in broad_foldings(graph, node)
+        if fold.pixels * weights <= MOST_MULTIPLIERS and fold.pixels * fold.pe <= MOST_LANES
+    ]  # fmt: skip
+    if not found:
+        return None
+    drawn = str(rng.choice(["dsp", "lut", "dsp2", *["shift"] * (free and weights <= 72)]))
+    return dataclasses.replace(found[rng.integers(len(found))], multiplier=drawn)
 
 
 class _Chain:

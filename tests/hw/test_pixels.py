@@ -265,9 +265,11 @@ def test_random_networks_cover_every_operator(broad_network):
     drawn = [broad_network(np.random.default_rng(seed)) for seed in range(60)]
 
     broad = {
-        type(network[name]) for network, folding, _ in drawn
-        for name, fold in folding.items() if fold.pixels > 1
-    }  # fmt: skip
+        type(node)
+        for network, folding, _ in drawn
+        for node in network
+        if folding.get(node.name, Fold()).pixels > 1
+    }
     assert broad == {ir.Conv2d, ir.MaxPool, ir.AvgPool, ir.GlobalAvgPool, ir.Add, ir.Concat, ir.Pad}
 
 
