@@ -58,7 +58,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("smooth", "chain
 @pytest.mark.parametrize("name", ["store", *SLOW])
 def test_native_and_bit_parallel_replays_are_the_same(name, request):
     testbed = request.getfixturevalue(name)
-    faults = testbed.holds.effective(singles(testbed, 5000))
+    faults = testbed.holds.effective(singles(testbed, 200_000))
     faults = faults.take(np.flatnonzero(np.diff(faults.first) > 0))
 
     native, lanes = (testbed._replay.run(e, faults, 1) for e in ("native", "bitparallel"))
