@@ -26,6 +26,7 @@ def inject(result: Result) -> None:
     out.print(rows)
     for key in ("role", "layer"):
         _groups(out, result, key)
+    _cross(out, result["by_layer_role"])
     _rates(out, result)
     _recovery(out, result["recovery"])
     audit = result["audit"]
@@ -45,6 +46,16 @@ def _groups(out: Console, result: Result, key: str) -> None:
         critical = group["outcomes"]["sdc_critical"]
         share = "-" if rate is None else f"{rate['avf']:.3%}"
         rows.add_row(name, *map(cell, (group["sites"], group["experiments"], critical)), share)
+    out.print(rows)
+
+
+def _cross(out: Console, found: Result) -> None:
+    """Critical share, layers x roles."""
+    roles = sorted({role for row in found.values() for role in row})
+    rows = table("critical share by layer and role", "layer", *roles)
+    for layer, row in found.items():
+        shares = (row.get(role, {}).get("avf") for role in roles)
+        rows.add_row(layer, *("-" if share is None else f"{share:.2%}" for share in shares))
     out.print(rows)
 
 

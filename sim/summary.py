@@ -71,6 +71,7 @@ def report(targets: Targets, table: Table, setting: Setting) -> Json:
     result["sdc_critical"] |= {"low_inputs": low, "high_inputs": high}
     for key in ("role", "layer"):
         result[f"by_{key}"] = _split(targets, table, bits, setting, key)
+    result["by_layer_role"] = _cross(targets, table, bits, setting)
     result |= {"exhaustive": setting.exhaustive, "inputs": len(per_input["index"])}
     result |= {"per_input": per_input, "recovery": recovery.report(table, targets.labels("role"))}
     result |= _strata(result, targets, table, bits, setting) | _looks(result, setting)
@@ -134,6 +135,25 @@ def _split(targets: Targets, table: Table, bits: IntArray, setting: Setting, key
             "sites": number,
             "experiments": int(mask.sum()),
         } | _group(table, mask, number, setting)
+    return found
+
+
+def _cross(targets: Targets, table: Table, bits: IntArray, setting: Setting) -> Json:
+    """Layer -> role -> {sites, experiments, avf, low, high} of critical outcomes."""
+    pairs = np.array([f"{site.layer}\n{site.role}" for site in targets.sites])
+    names, which = np.unique(pairs, return_inverse=True)
+    sizes, owner = np.bincount(which, bits).astype(int), which.astype(np.int32)[table.site]
+    found: Json = {}
+    for number in np.flatnonzero(sizes):
+        mask = owner == number
+        total = int(mask.sum())
+        critical = int((table.outcome[mask] == Outcome.SDC_CRITICAL).sum())
+        row: Json = {"sites": int(sizes[number]), "experiments": total}
+        if total:
+            low, high = _interval(table, mask, critical, int(sizes[number]), setting)
+            row |= {"avf": critical / total, "low": low, "high": high}
+        layer, role = str(names[number]).split("\n")
+        found.setdefault(layer, {})[role] = row
     return found
 
 

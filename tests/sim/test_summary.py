@@ -33,6 +33,17 @@ def test_exhaustive_has_no_error_over_sites_and_cycles(everything):
     assert {row["experiments"] for row in everything["by_layer"].values()} == {18 * 400, 6 * 400}
 
 
+def test_layers_and_roles_crossed_add_up(everything):
+    rows = [row for layer in everything["by_layer_role"].values() for row in layer.values()]
+
+    assert set(everything["by_layer_role"]["a"]) == {"accumulator", "control"}
+    assert sum(row["sites"] for row in rows) == 24
+    assert sum(row["experiments"] for row in rows) == 9600
+    critical = sum(row["avf"] * row["experiments"] for row in rows)
+    assert critical == pytest.approx(everything["outcomes"]["sdc_critical"])
+    assert all(row["low"] <= row["avf"] <= row["high"] for row in rows)
+
+
 def test_batches_of_an_exhaustive_campaign_are_whole_cycles(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "FIRST_BATCH", 100)
     monkeypatch.setattr(campaign, "LARGEST_BATCH", 100)
