@@ -28,17 +28,17 @@ endmodule
 module top(input clk, input rst, input i_valid, output i_ready, input [7:0] i_data, input i_first,
            input i_last, output o_valid, input o_ready, output [7:0] o_data, output o_first,
            output o_last, output o_err);
-  reg [7:0] plain;
+  reg [7:0] x;
   reg [2:0] one, two;
-  wire [7:0] a, b, c;
-  replica r0(clk, plain, a);
-  replica r1(clk, plain, b);
-  replica r2(clk, plain, c);
-  voter vote(a, b, c, o_data);
+  wire [7:0] voted_0, voted_1, voted_2;
+  replica r0(clk, x, voted_0);
+  replica r1(clk, x, voted_1);
+  replica r2(clk, x, voted_2);
+  voter vote(voted_0, voted_1, voted_2, o_data);
   assign {o_valid, o_first, o_last} = two;
   assign i_ready = 1, o_err = 0;
   always @(posedge clk) begin
-    plain <= i_data ^ {i_data[6:0], 1'b1};
+    x <= i_data ^ {i_data[6:0], 1'b1};
     one <= rst ? 3'd0 : {i_valid, i_first, i_last};
     two <= rst ? 3'd0 : one;
   end
@@ -178,7 +178,7 @@ def test_a_voted_register_masks_upsets_of_the_mapped_netlist(stateful_dir):
 
     assert report["registers"]["kept"] == len(voted) + 8 + 6
     assert set(worst(voted).tolist()) == {Outcome.MASKED}
-    assert (worst(np.array(bits["plain"])) >= Outcome.SDC_TOLERABLE).all()
+    assert (worst(np.array(bits["x"])) >= Outcome.SDC_TOLERABLE).all()
 
 
 def test_an_edited_netlist_is_refused(netlist):
