@@ -90,7 +90,26 @@ def run_netlist_campaign(
     testbed = MappedTestbed.open(
         folder, inputs=inputs, first_input=first_input, inputs_file=inputs_file, stalls=stalls
     )
-    return run_on(testbed, directory, chosen, workers=workers, resume=resume, progress=progress)
+    result = run_on(testbed, directory, chosen, workers=workers, resume=resume, progress=progress)
+    return result | {"notes": [*result["notes"], *_notes(result["netlist"], chosen.model.kind)]}
+
+
+def _notes(report: Json, kind: str) -> list[str]:
+    """What the netlist is, and what a campaign of this kind of fault leaves out."""
+    registers, without = report["registers"], ", ".join(report["forbidden"])
+    held = f"{registers['kept']} of the {registers['rtl_ff_bits']} flip-flop bits of the Verilog"
+    held += f" and {registers['memory']} bits of its memories"
+    notes = [
+        f"netlist for {report['target']} without {without}: {report['ffs']} flip-flops, {held}"
+    ]
+    if registers["merged"]:
+        notes.append(f"synthesis merged {registers['merged']} flip-flop bits with others")
+    if kind == "config":
+        notes.append(
+            f"{report['lut_init_bits']} LUT-INIT bits, {report['lut_init_bits_reachable']} of them "
+            "at inputs that are possible; routing and all other configuration is not covered"
+        )
+    return notes
 
 
 def _key(found: manifests.Manifest, device: Target) -> str:
