@@ -27,6 +27,9 @@ def first_cycle(
     cycle is left.
     """
     if given is not None:
+        free = Holds(source, trace).first_free
+        if given < free:
+            raise InputError(f"--from {given}: the asynchronous reset holds until cycle {free - 1}")
         start, why = given, "as given"
     else:
         active, why = _reset(source, trace, reset)

@@ -66,6 +66,13 @@ def test_a_reset_that_never_ends_leaves_no_window(chain):
         first_cycle(chain.source, with_reset(chain, "rst", [1, 1, 1]), None, None)
 
 
+def test_faults_do_not_begin_under_an_asynchronous_reset(store):
+    trace = with_reset(store, "rst_n", [0, 0, 1, 1])
+
+    with pytest.raises(InputError, match="--from 1: the asynchronous reset holds until cycle 1"):
+        first_cycle(store.source, trace, None, 1)
+
+
 def test_flips_of_held_bits_fall_away_and_stuck_ats_are_interrupted(store):
     trace = with_reset(store, "rst_n", [0, 1, 1, 0, 0, 1])
     holds = Holds(store.source, trace)
