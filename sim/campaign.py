@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..quant.errors import ClaimError, InputError
 from ..quant.ir import IntArray
 from ..quant.names import printable
 from . import audit, sampling, statistics, store, summary
-from .campaign_options import Options
+from .campaign_options import Arguments, Options
 from .faults import Faults
 from .outcomes import Outcome
 from .sampling import Complete, Listed, Population
@@ -51,7 +51,7 @@ def run_campaign(
     workers: int | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[Arguments],
 ) -> Json:
     """A campaign on the build directory `directory`; returns the report (`run_on`).
 

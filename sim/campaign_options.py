@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from ..quant.errors import InputError
 from . import statistics
 from .sampling import FaultModel
 
-__all__ = ["AUDIT", "Options"]
+__all__ = ["AUDIT", "Arguments", "Options"]
 
 DEFAULT_MARGIN = 0.01
 STRATA = ("none", "role", "layer")
@@ -17,6 +17,21 @@ STRATA = ("none", "role", "layer")
 AUDIT = 500
 
 Json = dict[str, Any]
+
+
+class Arguments(TypedDict, total=False):
+    """The fields of `Options` as keyword arguments."""
+
+    engine: str
+    faults: int | None
+    margin: float | None
+    until: float | None
+    exhaustive: bool
+    confidence: float
+    strata: str
+    seed: int
+    audit: int
+    model: FaultModel
 
 
 @dataclass(frozen=True)

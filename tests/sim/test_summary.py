@@ -1,11 +1,14 @@
 """What reports say: rates of the population, intervals over what was sampled, and notes."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from tercet.quant.errors import InputError
 from tercet.sim import campaign
 from tercet.sim.campaign import Options, compare, run_on
+from tercet.sim.campaign_options import Arguments
 from tercet.sim.outcomes import Outcome
 from tercet.sim.sampling import FaultModel
 from tercet.sim.statistics import Looks
@@ -123,6 +126,10 @@ def test_recovery_is_of_the_experiments_that_are_kept(fake, tmp_path):
     assert recovery["largest"] == 3
     assert sum(recovery["histogram"]) + recovery["flagged"] + recovery["never"] == 800
     assert recovery["flagged"] == int((table.outcome == Outcome.DUE).sum())
+
+
+def test_options_are_the_keyword_arguments():
+    assert set(Arguments.__annotations__) == {field.name for field in fields(Options)}
 
 
 def test_few_inputs_and_few_events_are_noted(tmp_path, fake):
