@@ -150,8 +150,8 @@ def program(design: Design, top: str, macros: list[str], environment: str) -> Pa
         sources={"cut.vlt": f"`verilator_config\n{public}\n", "cut.v": design.cut.verilog},
         top=top,
         main="\n".join([*_tables(design.cut, top), *macros, main]),
-        verilator_flags=("-O3", "--x-assign", "0", "-Wno-lint", "-Wno-UNOPTFLAT"),
-        optimise="-O2",
+        verilator_flags=("-O3", "--x-assign", "0", "--no-assert", "-Wno-lint", "-Wno-UNOPTFLAT"),
+        optimise="-O3",
     )
     return verilate.executable(recipe)
 

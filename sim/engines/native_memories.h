@@ -111,7 +111,7 @@ class Memories {
     Log history, undo;                 // all golden writes; this experiment's changes of ROMs
     Numbers first_change;              // cycle -> entry of the history
     Numbers first_word, memory_of;     // memory -> number of its word 0, and back
-    Numbers place;                     // word -> 1 + its place in `differing`, or 0
+    Bytes listed;                      // word -> whether it is in `differing`
     std::vector<bool> written;         // memory -> whether the design writes it
     Bytes kept;                        // contents of the written memories every `stride` cycles
     size_t kept_bytes = 0;
@@ -125,21 +125,13 @@ class Memories {
         return size_t(model.memories[memory].bytes) * model.memories[memory].depth;
     }
 
-    // Overwrite one word of one image; keep `differing` right.
+    // Overwrite one word of one image; it may differ from now on.
     void put(const Image& image, uint32_t memory, uint32_t address, const uint8_t* word) {
-        const uint32_t bytes = model.memories[memory].bytes, number = first_word[memory] + address;
-        copy_word(at(image, memory, address), word, bytes);
-        const bool now = differ(at(own, memory, address), at(golden, memory, address), bytes);
-        if (now == (place[number] != 0)) return;
-        if (now) {
-            differing.push_back(number);
-            place[number] = uint32_t(differing.size());
-        } else {
-            differing[place[number] - 1] = differing.back();
-            place[differing.back()] = place[number];
-            differing.pop_back();
-            place[number] = 0;
-        }
+        const uint32_t number = first_word[memory] + address;
+        copy_word(at(image, memory, address), word, model.memories[memory].bytes);
+        if (listed[number]) return;
+        listed[number] = 1;
+        differing.push_back(number);
     }
 
     static uint64_t address_of(const uint8_t* port, uint32_t bytes) {
@@ -180,7 +172,7 @@ class Memories {
 
 public:
     Accesses accesses;
-    Numbers differing;  // numbers of the words in which the model's memories are not golden
+    Numbers differing;  // after compare_with: the words in which the model's memories are not golden
 
     explicit Memories(Model& m) : model(m), written(m.memories.size()) {
         for (const WritePort& port : m.writes) written[port.memory] = true;
@@ -190,7 +182,7 @@ public:
             memory_of.resize(memory_of.size() + m.memories[n].depth, n);
             if (written[n]) kept_bytes += size(n);
         }
-        place.assign(memory_of.size(), 0);
+        listed.assign(memory_of.size(), 0);
     }
 
     // ------------------------------------------------------------------------ the golden run
@@ -239,7 +231,7 @@ public:
 
     // Both images at a cycle, without any difference.
     void restore(uint32_t cycle) {
-        for (uint32_t number : differing) place[number] = 0;
+        for (uint32_t number : differing) listed[number] = 0;
         differing.clear();
         for (size_t i = undo.entries.size(); i-- > 0;) {
             const Log::Entry& e = undo.entries[i];
@@ -280,6 +272,13 @@ public:
                 put(golden, e.memory, e.address, &history.bytes[e.bytes]);
             }
         }
+        size_t left = 0;
+        for (uint32_t number : differing) {
+            const uint32_t n = memory_of[number], address = number - first_word[n];
+            listed[number] = differ(at(own, n, address), at(golden, n, address), model.memories[n].bytes);
+            if (listed[number]) differing[left++] = number;
+        }
+        differing.resize(left);
     }
     void store() {
         each_write([&](const WritePort& port, uint32_t address, const uint8_t* word) {

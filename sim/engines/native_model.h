@@ -22,6 +22,8 @@
 #include <string>
 #include <vector>
 
+void Vtop___024root___eval(Vtop___024root* root);
+
 using Bytes = std::vector<uint8_t>;
 using Numbers = std::vector<uint32_t>;
 constexpr uint32_t NEVER = 0xffffffffu;

@@ -180,6 +180,20 @@ def test_a_beat_is_taken_only_when_it_is_offered_and_delivered_only_when_ready(s
     assert play.ready[cycle % len(play.ready)][np.diff(golden.delivered_at) == 1].all()
 
 
+def test_an_inference_that_is_late_ends_golden_with_its_frame(plain):
+    """A flip of `ready` at the start of an inference costs one cycle and changes no output."""
+    design, play = plain.model.design, plain.stimulus
+    (register,) = (r for r in design.registers if r.name == "ready")
+    bit = design.bit_numbers[register.bits[0].cell, register.bits[0].index]
+    before = plain.golden.done[play.warm - 1 : play.warm + 3]
+
+    seen = native.inject(plain, Faults.single(before + 1, np.full(4, bit)))
+
+    assert seen.ends.tolist() == [End.GOLDEN] * 4
+    assert not len(seen.experiment)
+    assert np.array_equal(seen.end_cycle, plain.golden.done[play.warm : play.warm + 4] + 2)
+
+
 def test_a_stuck_bit_ends_golden_only_after_its_span(plain):
     start = plain.stimulus.window(plain.golden)[0]
     bit = int(memory_bits(plain, "history")[0])
