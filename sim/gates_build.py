@@ -23,6 +23,7 @@ DRIVER = (
     "bitparallel_model.h",
     "bitparallel_memories.h",
     "bitparallel_golden.h",
+    "bitparallel_stream.h",
     "bitparallel_sweep.h",
     "bitparallel_collapse.h",
     "bitparallel.cpp",

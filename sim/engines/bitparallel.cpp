@@ -21,14 +21,19 @@ struct File {
 
 void write(const Result& result, uint64_t evaluations, const char* path) {
     const File out(path, "wb");
-    put(out.file, Words{result.row_cycle.size(), evaluations});
+    put(out.file, Words{result.row_cycle.size(), result.frames.frame.size(), evaluations});
     put(out.file, result.ends);
     put(out.file, result.events);
+    put(out.file, result.strayed);
     put(out.file, result.end_cycles);
     put(out.file, result.merged_bit);
     put(out.file, result.row_experiment);
     put(out.file, result.row_cycle);
     put(out.file, result.row_out);
+    put(out.file, result.frames.experiment);
+    put(out.file, result.frames.frame);
+    put(out.file, result.frames.flags);
+    put(out.file, result.frames.words);
 }
 
 // Call `work(worker)` in threads; the first failure is thrown.
@@ -51,7 +56,7 @@ template <class F> void in_threads(uint32_t workers, F work) {
 }
 
 // One stretch of time a thread: the longer it is, the fuller are the lanes.
-uint64_t sweep_all(const GoldenRun& run, const Job& job, Result& result, uint32_t workers) {
+uint64_t sweep_all(const GoldenRun& run, const Streams& streams, const Job& job, Result& result, uint32_t workers) {
     Numbers order(job.size());
     for (uint32_t x = 0; x < order.size(); ++x) order[x] = x;
     std::stable_sort(order.begin(), order.end(),
@@ -59,7 +64,7 @@ uint64_t sweep_all(const GoldenRun& run, const Job& job, Result& result, uint32_
     std::atomic<uint64_t> evaluations{0};
     in_threads(workers, [&](uint32_t worker) {
         const size_t from = order.size() * worker / workers, to = order.size() * (worker + 1) / workers;
-        Sweep sweep(run, job, result);
+        Sweep sweep(run, streams, job, result);
         sweep(&order[from], to - from);
         evaluations += sweep.evaluations();
     });
@@ -83,7 +88,9 @@ int main(int argc, char** argv) {
     try {
         if (argc != 8) throw std::runtime_error("usage: model CONTENTS TRACE JOB RESULT WORKERS FROM TO");
         const Contents contents(File(argv[1], "rb").file);
-        const Trace trace(File(argv[2], "rb").file);
+        const File recorded(argv[2], "rb");
+        const Trace trace(recorded.file);
+        const Streams streams(recorded.file, trace.cycles);
         const GoldenRun run(trace, contents, uint32_t(std::stoul(argv[6])), uint32_t(std::stoul(argv[7])));
         const uint32_t workers = uint32_t(std::stoul(argv[5]));
         if (argv[3] == std::string("collapse")) {
@@ -92,7 +99,7 @@ int main(int argc, char** argv) {
         }
         const Job job(File(argv[3], "rb").file);
         Result result(job.size());
-        write(result, sweep_all(run, job, result, workers), argv[4]);
+        write(result, sweep_all(run, streams, job, result, workers), argv[4]);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -34,9 +34,11 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 __all__ = ["DIVERGED", "MERGED", "Lanes", "Seen", "Trace", "inject", "sweep"]
 
-#: `ends` of an experiment whose handshake differs, which the native engine runs; and of one whose
-#: state differs in one bit, where such experiments are given up (`merge_until`).
-DIVERGED, MERGED = 2, 4
+#: `ends` of an experiment whose state differs in one bit, where such ones are given up
+#: (`merge_until`); and of one that the lanes cannot follow, which the native engine runs.
+MERGED, DIVERGED = 5, 6
+STREAM_NUMBERS = 19
+NO_PORT = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Trace:
     """The fault-free run as bits of ports. `inputs` uint8 [lead + cycles, bits] from `lead` cycles
     before cycle 0 on; per cycle `outputs`, and which of them must be golden for a lane to go on
     (`shake`) or else are recorded (`care`), uint8 [cycles, bits]; `retried` and `corrected` [bits]
-    the outputs that count an event while they are 1."""
+    the outputs that count an event while they are 1; `streams` what bitparallel_stream.h reads;
+    without it a lane whose handshake differs is given up."""
 
     lead: int
     inputs: Words
@@ -53,21 +56,29 @@ class Trace:
     care: Words
     retried: Words
     corrected: Words
+    streams: bytes = bytes(8 * STREAM_NUMBERS)
 
 
 @dataclass(frozen=True)
 class Seen:
     """What became of n experiments: `ends` of `End`, DIVERGED or MERGED, `events`, `end_cycle` [n],
-    `merged_bit` [n] the one bit that differs at the end of a merged one; one row an output beat
-    that differs: `experiment`, `cycle` [r], `outputs` uint8 [r, bits]."""
+    `merged_bit` [n] the one bit that differs at the end of a merged one; `strayed` [n] whether its
+    handshake differed. One row an output beat that differs: `experiment`, `cycle` [r], `outputs`
+    uint8 [r, bits]; of an experiment that strayed, one row a frame that differs:
+    `frame_experiment`, `frame`, `frame_flags` [f], `frame_words` uint8 [f, bytes]."""
 
     ends: Words
     events: Words
+    strayed: Words
     end_cycle: IntArray
     merged_bit: IntArray
     experiment: IntArray
     cycle: IntArray
     outputs: Words
+    frame_experiment: IntArray
+    frame: IntArray
+    frame_flags: Words
+    frame_words: Words
     evaluations: int
 
 
@@ -93,9 +104,7 @@ class Lanes:
         self.layout = Layout.of(model, self.program)
         self.trace = stream_trace(self.layout, prepared.stimulus, prepared.golden)
 
-    def inject(
-        self, faults: Faults, progress: Callable[[int], None] | None = None
-    ) -> Observed:
+    def inject(self, faults: Faults, progress: Callable[[int], None] | None = None) -> Observed:
         """As `native.inject`."""
         seen = self.sweep(faults, progress=progress)
         return self.with_diverged(faults, self.observed(seen), seen.ends == DIVERGED)
@@ -114,6 +123,7 @@ class Lanes:
             self.trace,
             faults,
             self.prepared.golden.done[stop - 1] + 1,
+            further=self.prepared.stimulus.timing.slack_cycles + 1,
             merge_until=merge_until,
             workers=self.workers,
             progress=progress,
@@ -226,7 +236,28 @@ def stream_trace(layout: Layout, stimulus: Stimulus, golden: native.Golden) -> T
         mask = np.zeros(bits, np.uint8)
         mask[layout.bits(place, name)] = 1
         counted.append(mask)
-    return Trace(lead, inputs, outputs, shake, care, *counted)
+    streams = _streams(layout, stimulus, golden, _pattern(stimulus.offer, at), ready)
+    return Trace(lead, inputs, outputs, shake, care, *counted, streams)
+
+
+def _streams(
+    layout: Layout, stimulus: Stimulus, golden: native.Golden, offer: Bools, ready: Bools
+) -> bytes:
+    """The streams as bitparallel_stream.h reads them."""
+    source, sink = layout.model.manifest.input, layout.model.manifest.output
+    stalls = stimulus.offer is not None or stimulus.ready is not None
+    numbers = [len(stimulus.words), source.beats, source.word_bytes, sink.beats, sink.word_bytes]
+    numbers += [stimulus.timing.slack_cycles, int(stalls)]
+    names = (source.valid, source.first, source.last, source.data)
+    numbers += [*(layout.inputs[name] for name in names), source.word_bits]
+    names = (source.ready, sink.valid, sink.first, sink.last)
+    numbers += [layout.outputs[name] for name in names]
+    numbers += [NO_PORT if sink.err is None else layout.outputs[sink.err]]
+    numbers += [layout.outputs[sink.data], sink.word_bits]
+    parts = [np.array(numbers, "<u8"), stimulus.words, golden.words]
+    parts += [offer.astype(np.uint8), ready.astype(np.uint8)]
+    parts += [a.astype("<u4") for a in (golden.accepted_at, golden.delivered_at, golden.done)]
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def _pattern(pattern: Any, at: IntArray) -> Any:
@@ -242,12 +273,14 @@ def sweep(
     faults: Faults,
     limit: IntArray,
     *,
+    further: int = 0,
     merge_until: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Seen:
-    """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends. Until cycle
-    `merge_until` one whose state differs in exactly one bit is given up."""
+    """Run experiments in lanes; `limit` [n] is the cycle at which each watch ends, `further` the
+    cycles for which one that strayed is followed after that. Until cycle `merge_until` one whose
+    state differs in exactly one bit is given up."""
     with cache.scratch() as work:
         _write_trace(work / "trace", trace)
         columns = (faults.first, faults.target, faults.mode, faults.start, faults.stop, limit)
@@ -256,7 +289,8 @@ def sweep(
             file.write(b"".join(np.asarray(c).astype("<u4").tobytes() for c in columns))
         count = workers or len(os.sched_getaffinity(0))
         arguments = [program.model, program.contents, "trace", "job", "result", count]
-        _call(work, [*arguments, faults.start.min(), limit.max()], progress)
+        until = min(len(trace.outputs), limit.max() + further)
+        _call(work, [*arguments, faults.start.min(), until], progress)
         return _read(work / "result", len(faults), trace.outputs.shape[1])
 
 
@@ -264,7 +298,7 @@ def _write_trace(path: Path, trace: Trace) -> None:
     packed = [_packed(array) for array in (trace.inputs, trace.outputs, trace.shake, trace.care)]
     ends = [_packed(array[None]) for array in (trace.retried, trace.corrected)]
     sizes = np.array([trace.lead, len(trace.outputs)], "<u8").tobytes()
-    path.write_bytes(b"".join([sizes, *packed, *ends]))
+    path.write_bytes(b"".join([sizes, *packed, *ends, trace.streams]))
 
 
 def _packed(bits: Words) -> bytes:
@@ -299,14 +333,20 @@ def _read(path: Path, count: int, bits: int) -> Seen:
         at += array.nbytes
         return array
 
-    rows, evaluations = (int(v) for v in take(2, "<u8"))
-    ends, events = take(count, "u1"), take(count, "u1")
+    rows, frames, evaluations = (int(v) for v in take(3, "<u8"))
+    ends, events, strayed = (take(count, "u1") for _ in range(3))
     end_cycle, merged_bit = (take(count, "<u4").astype(np.int64) for _ in range(2))
     experiment, cycle = (take(rows, "<u4").astype(np.int64) for _ in range(2))
     outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -(-bits // 8))
+    frame_experiment, frame = (take(frames, "<u4").astype(np.int64) for _ in range(2))
+    flags = take(frames, "u1")
+    words = take(len(data) - at, "u1")
     order = np.lexsort((cycle, experiment))
+    order = order[: np.searchsorted(experiment[order], count)]  # without rows that frames replaced
     wide = np.unpackbits(outputs[order], axis=1, count=bits, bitorder="little")
-    return Seen(ends, events, end_cycle, merged_bit, experiment[order], cycle[order], wide, evaluations)
+    beats = experiment[order], cycle[order], wide
+    own = frame_experiment, frame, flags, words.reshape(frames, -1) if frames else words[None][:0]
+    return Seen(ends, events, strayed, end_cycle, merged_bit, *beats, *own, evaluations)
 
 
 # ---------------------------------------------------------------------------------------- results
@@ -339,6 +379,12 @@ def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
     np.minimum.at(first_wrong, row[wrong], beat[wrong])
     in_time = err & (beat <= first_wrong[row])
     np.bitwise_or.at(flags, row[in_time], FrameFlag.FLAGGED)
-    return Observed(
-        seen.ends, seen.events, seen.end_cycle, experiment[first], frame[first], flags, words
-    )
+    own = np.flatnonzero(seen.ends[seen.frame_experiment] != DIVERGED)
+    strayed = seen.frame_words[own].reshape(len(own), sink.beats, sink.word_bytes)
+    experiment = np.concatenate((experiment[first], seen.frame_experiment[own]))
+    frame = np.concatenate((frame[first], seen.frame[own]))
+    order = np.lexsort((frame, experiment))
+    flags = np.concatenate((flags, seen.frame_flags[own]))[order]
+    words = np.concatenate((words, strayed))[order]
+    rows = experiment[order], frame[order], flags, words
+    return Observed(seen.ends, seen.events, seen.end_cycle, *rows)

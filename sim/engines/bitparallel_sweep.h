@@ -1,9 +1,10 @@
-// Experiments in lanes: each starts in a free lane at its cycle, and leaves it when it is golden,
-// when its watch ends, or when its handshake differs (then it is run by the native engine). Up to
+// Experiments in lanes: each starts in a free lane at its cycle, and leaves it when it is golden or
+// when its watch ends. A lane whose handshake differs strays: from then on it has an environment of
+// its own; without `Streams`, or if it may be golden but late, it is given up as DIVERGED. Up to
 // cycle `merge_until` it also leaves it when exactly one bit of the state differs: what follows is
 // known from the flip of that bit in that cycle.
 
-enum End : uint8_t { GOLDEN = 0, BOUND = 1, DIVERGED = 2, NOT_LANDED = 3, MERGED = 4 };
+enum End : uint8_t { GOLDEN = 0, BOUND = 1, HANG = 2, NOT_LANDED = 3, MERGED = 5, DIVERGED = 6 };
 enum Mode : uint32_t { FLIP = 0 };  // else 1 + the value at which the bit is stuck
 
 struct Job {
@@ -29,25 +30,32 @@ struct Job {
     }
 };
 
+constexpr uint32_t DROPPED = 0xffffffffu;  // experiment of a row that a frame replaced
+
 // Per experiment; and one row an output beat that differs: experiment, cycle, all output bits.
 struct Result {
-    Bytes ends, events;
+    Bytes ends, events, strayed;
     Numbers end_cycles, merged_bit;
     std::mutex guard;
     Numbers row_experiment, row_cycle;
     Bytes row_out;
+    FrameRows frames;  // of experiments that strayed
 
-    explicit Result(size_t count) : ends(count), events(count), end_cycles(count), merged_bit(count) {}
+    explicit Result(size_t count) : ends(count), events(count), strayed(count), end_cycles(count), merged_bit(count) {}
 };
 
 class Sweep {
     const Trace& trace;
+    const Streams& streams;
     const GoldenRun& run;
     const Job& job;
     Result& result;
     Design design;
     uint32_t contents_at;                      // cycle of design.contents
     V busy{}, stale{}, waiting{};              // running; ended but not golden; events to come
+    V astray{};                                // running in an environment of their own
+    std::array<Stray, LANES> strays;
+    std::array<Numbers, LANES> own_rows;       // rows of a lane's current frame
     std::array<uint32_t, LANES> experiment{}, to_come{};
     Numbers free_lanes;
     struct Event { uint32_t when, lane, index; };  // a flip to come, or the end of a stuck-at
@@ -55,13 +63,14 @@ class Sweep {
     uint32_t next_limit = 0xffffffffu, ended = 0;
     Numbers rows_experiment, rows_cycle;
     Bytes rows_out;
+    FrameRows frames;
     std::vector<int64_t> masks = std::vector<int64_t>(STATE_BITS + 8);
 
 public:
     uint64_t evaluations() const { return design.evaluations; }
 
-    Sweep(const GoldenRun& r, const Job& j, Result& to)
-        : trace(r.trace), run(r), job(j), result(to), design(r.contents), contents_at(0) {}
+    Sweep(const GoldenRun& r, const Streams& s, const Job& j, Result& to)
+        : trace(r.trace), streams(s), run(r), job(j), result(to), design(r.contents), contents_at(0) {}
 
     // Run experiments, sorted by their first cycle.
     void operator()(const uint32_t* order, size_t count) {
@@ -82,6 +91,10 @@ public:
         append(result.row_experiment, rows_experiment);
         append(result.row_cycle, rows_cycle);
         append(result.row_out, rows_out);
+        append(result.frames.experiment, frames.experiment);
+        append(result.frames.frame, frames.frame);
+        append(result.frames.flags, frames.flags);
+        append(result.frames.words, frames.words);
     }
 
 private:
@@ -128,6 +141,7 @@ private:
             set(busy, lane);
             experiment[lane] = x;
             to_come[lane] = 0;
+            own_rows[lane].clear();
             next_limit = std::min(next_limit, job.limit[x]);
             for (uint32_t e = job.first[x]; e < job.first[x + 1]; ++e) {
                 (job.mode[e] == FLIP ? flips : stuck).push_back({job.start[e], lane, e});
@@ -201,6 +215,7 @@ private:
 
     void step(uint32_t t) {
         design.drive(&trace.in[(trace.lead + t) * trace.in_bytes]);
+        if (any(astray)) each(astray, [&](uint32_t lane) { strays[lane].drive(streams, design.w, lane, t); });
         design.evaluate(busy);
         observe(t);
         design.advance(busy);
@@ -210,10 +225,42 @@ private:
     void observe(uint32_t t) {
         count(trace.retried, 1);
         count(trace.corrected, 2);
-        const V diverged = design.outputs_differ(trace, trace.shake, t) & busy;
-        if (any(diverged)) each(diverged, [&](uint32_t lane) { finish(lane, DIVERGED, t); });
-        const V wrong = design.outputs_differ(trace, trace.care, t) & busy;
+        const V diverged = design.outputs_differ(trace, trace.shake, t) & busy & ~astray;
+        if (any(diverged)) each(diverged, [&](uint32_t lane) { stray(lane, t); });
+        const V wrong = design.outputs_differ(trace, trace.care, t) & busy & ~astray;
         if (any(wrong)) each(wrong, [&](uint32_t lane) { record(lane, t); });
+        if (any(astray)) each(astray, [&](uint32_t lane) {
+            strays[lane].observe(streams, design.w + FIRST_OUT, lane, t, frames);
+        });
+    }
+
+    // From now on the lane has an environment of its own, which takes over the current frame.
+    void stray(uint32_t lane, uint32_t t) {
+        if (!streams.frames) return finish(lane, DIVERGED, t);
+        const uint32_t x = experiment[lane];
+        Stray& own = strays[lane];
+        own.begin(streams, x, t, job.limit[x]);
+        const uint32_t beat = own.beat;
+        for (uint32_t row : own_rows[lane]) {
+            if (streams.delivered[rows_cycle[row]] / streams.beats_out != own.frame) continue;
+            replay(own, row);
+            rows_experiment[row] = DROPPED;
+        }
+        own.beat = beat;
+        result.strayed[x] = 1;
+        set(astray, lane);
+    }
+
+    // A beat of the fault-free handshake that was recorded.
+    void replay(Stray& own, uint32_t row) {
+        const uint8_t* out = &rows_out[row * trace.out_bytes];
+        const auto one = [&](uint64_t i) { return bool(out[i >> 3] >> (i & 7) & 1); };
+        Bytes data(streams.bytes_out);
+        for (uint64_t i = 0; i < streams.out_bits; ++i)
+            data[i >> 3] |= uint8_t(one(streams.out_data + i)) << (i & 7);
+        own.beat = uint32_t(streams.delivered[rows_cycle[row]] % streams.beats_out);
+        const bool err = streams.out_err < OUT_BITS && one(streams.out_err);
+        own.receive(streams, data.data(), err, own.beat == 0, own.beat == streams.beats_out - 1);
     }
 
     void count(const Bytes& mask, uint8_t event) {
@@ -222,6 +269,7 @@ private:
     }
 
     void record(uint32_t lane, uint32_t t) {
+        if (streams.frames) own_rows[lane].push_back(uint32_t(rows_cycle.size()));
         rows_experiment.push_back(experiment[lane]);
         rows_cycle.push_back(t);
         const size_t at = rows_out.size();
@@ -240,7 +288,10 @@ private:
             return dead || job.stop[event.index] <= t;
         };
         stuck.erase(std::remove_if(stuck.begin(), stuck.end(), over), stuck.end());
-        const V candidates = busy & ~waiting & ~design.memories.has;
+        V candidates = busy & ~waiting & ~design.memories.has;
+        if (any(astray)) each(astray, [&](uint32_t lane) {
+            if (!strays[lane].same(streams, t)) clear(candidates, lane);
+        });
         if (any(candidates)) {
             expand(run.state(t), masks.data());
             const Difference differs = t <= job.merge_until ? count_differences() : compare();
@@ -249,15 +300,37 @@ private:
                 finish(lane, GOLDEN, t);
                 release(lane);
             });
-            const V single = candidates & differs.one & ~differs.two;
+            const V single = candidates & differs.one & ~differs.two & ~astray;
             if (any(single)) merge(single, t);
         }
+        if (any(astray)) each(V(astray), [&](uint32_t lane) { judge(lane, t); });
         if (t < next_limit) return;
         next_limit = 0xffffffffu;
-        each(V(busy), [&](uint32_t lane) {
+        each(V(busy & ~astray), [&](uint32_t lane) {
             if (job.limit[experiment[lane]] <= t) finish(lane, BOUND, t);
             else next_limit = std::min(next_limit, job.limit[experiment[lane]]);
         });
+    }
+
+    // A lane with an environment of its own that is not golden.
+    void judge(uint32_t lane, uint32_t t) {
+        const Stray& own = strays[lane];
+        if (!bit(waiting, lane)) {
+            const uint32_t reached = own.late(streams);
+            if (reached && reached != t && reaches(lane, reached)) return finish(lane, DIVERGED, t);
+        }
+        if (own.frame >= own.end_frame) return finish(lane, BOUND, t);
+        if (t > streams.frame_done[own.frame] + streams.slack_cycles) return finish(lane, HANG, t);
+        if (t >= run.to) finish(lane, DIVERGED, t);
+    }
+
+    // Whether the lane's flip-flops may be the fault-free ones of another cycle.
+    bool reaches(uint32_t lane, uint32_t cycle) const {
+        if (cycle < run.from || cycle > run.to) return true;
+        const uint8_t* state = run.state(cycle);
+        for (uint32_t i = 0; i < STATE_BITS; ++i)
+            if (bit(design.q[i], lane) != bool(state[i >> 3] >> (i & 7) & 1)) return false;
+        return true;
     }
 
     void finish(uint32_t lane, End end, uint32_t t) {
@@ -265,6 +338,8 @@ private:
         if (result.ends[x] != NOT_LANDED) result.ends[x] = end;
         result.end_cycles[x] = t;
         ++ended;
+        if (bit(astray, lane) && (end == GOLDEN || end == BOUND)) strays[lane].emit(frames);
+        clear(astray, lane);
         clear(busy, lane);
         set(stale, lane);
         design.memories.reset(lane);

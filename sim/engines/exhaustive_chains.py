@@ -46,6 +46,7 @@ class Chains:
         self.seen: Seen | None = None
         self.head, self.end = self.number, np.zeros(self.number.shape, np.int32)
         self.ends = self.events = np.zeros(0, np.uint8)  # of each experiment's chain
+        self.strays = np.zeros(0, bool)
         self.next = np.zeros(0, np.int64)
 
     def simulate(self, chosen: Bools, merge_until: int = 0) -> None:
@@ -78,6 +79,7 @@ class Chains:
         self.next = np.full(count, GONE)
         if seen is not None:
             self.ends, self.events = seen.ends.copy(), seen.events.copy()
+            self.strays = seen.strayed != 0
         order = np.argsort(self.row, kind="stable")
         first = np.searchsorted(self.row[order], np.arange(len(self.cycles) + 1))
         for at in range(len(self.cycles) - 1, -1, -1):
@@ -104,6 +106,7 @@ class Chains:
             self.next[own[merged]] = following
             gone = following == GONE
             self.ends[own[merged]] = np.where(gone, End.GOLDEN, self.ends[following])
+            self.strays[own[merged]] = ~gone & self.strays[following]
             self.events[own[merged]] |= np.where(gone, 0, self.events[following]).astype(np.uint8)
         return end_cycle
 
@@ -111,11 +114,11 @@ class Chains:
 
     def cut_short(self) -> Bools:
         """Flips whose fate came from a longer watch and depends on it; and those that recorded
-        beats before what follows left the lanes."""
+        beats before what follows strayed."""
         chosen = np.zeros(self.number.shape, bool)
         if self.seen is None:
             return chosen
-        bad = (self.ends != End.GOLDEN)[self.head] & (self.head >= 0)
+        bad = ((self.ends != End.GOLDEN) | self.strays)[self.head] & (self.head >= 0)
         for at in np.flatnonzero(self.limit[:-1] != self.limit[1:]):
             late = bad[at] | (self.end[at] > self.limit[at])
             chosen[at] = late & (self.number[at] < 0) & (self.successor[at] >= 0)
@@ -125,7 +128,7 @@ class Chains:
         longer = self.limit[row] != self.limit[self.seen.end_cycle[merged] - self.start]
         late = longer & (bad[row, bit] | (self.end[row, bit] > self.limit[row]))
         recorded = np.bincount(self.seen.experiment, minlength=len(self.row)) > 0
-        late |= recorded[merged] & (self.ends[merged] == DIVERGED)
+        late |= recorded[merged] & self.strays[merged]
         again = merged[late & current]
         chosen[self.row[again], self.bit[again]] = True
         return chosen
@@ -140,7 +143,7 @@ class Chains:
             raise AssertionError("no experiment was simulated")
         counts = np.bincount(seen.experiment, minlength=len(self.row))
         diverged = seen.ends == DIVERGED
-        shows = (counts > 0) | (seen.events != 0) | diverged
+        shows = (counts > 0) | (seen.events != 0) | (seen.strayed != 0)
         shown = self._shown(shows)
         rows, owner = self._rows(np.flatnonzero(shows & ~diverged), shown, counts)
         end_cycle = self.end[self.row, self.bit].astype(np.int64)
@@ -206,7 +209,14 @@ def _joined(one: Seen, two: Seen) -> Seen:
     both = {
         field.name: np.concatenate((getattr(one, field.name), getattr(two, field.name)))
         for field in dataclasses.fields(one)
-        if field.name not in ("experiment", "evaluations")
+        if field.name not in ("experiment", "frame_experiment", "frame_words", "evaluations")
     }
-    experiment = np.concatenate((one.experiment, two.experiment + len(one.ends)))
-    return Seen(experiment=experiment, evaluations=one.evaluations + two.evaluations, **both)
+    own = one.frame_experiment, two.frame_experiment + len(one.ends)
+    words = [part.frame_words for part in (one, two) if len(part.frame_words)]
+    return Seen(
+        experiment=np.concatenate((one.experiment, two.experiment + len(one.ends))),
+        frame_experiment=np.concatenate(own),
+        frame_words=np.concatenate(words) if words else one.frame_words,
+        evaluations=one.evaluations + two.evaluations,
+        **both,
+    )
