@@ -202,13 +202,21 @@ def _run(
         began = time.perf_counter()
         try:
             seen = testbed.run(options.engine, faults, workers=workers, progress=more)
-        except ClaimError as error:
-            kept = f"{done} of {total} experiments are kept, the same command goes on"
-            raise ClaimError(f"{error}; {kept}") from None
+        except (ClaimError, OSError) as error:
+            raise _stopped(error, f"{done} of {total} experiments are kept") from None
         seconds = max(time.perf_counter() - began, 1e-6)
         shelf.append(_batch(testbed, targets, faults, seen), seconds)
         size = _next_size(size, smallest, seconds)
         done = stop
+
+
+def _stopped(error: ClaimError | OSError, kept: str) -> ClaimError | InputError:
+    """The error of an engine, with what is left of the campaign."""
+    after = f"{kept}, the same command goes on"
+    if isinstance(error, OSError):
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        return InputError(f"{where}{error.strerror or error}; {after}")
+    return ClaimError(f"{error}; {after}")
 
 
 def _next_size(size: int, smallest: int, seconds: float) -> int:

@@ -1,5 +1,6 @@
 """A campaign that is interrupted at any moment goes on, and ends as if nothing had happened."""
 
+import errno
 import json
 import os
 import signal
@@ -131,16 +132,23 @@ def test_resume_with_other_arguments_says_what_differs(fake, tmp_path):
         run_on(fake, tmp_path / "other", Options(faults=200), resume=True)
 
 
-def test_a_crashed_worker_is_one_line_and_loses_its_batch_only(fake, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ClaimError("native engine: killed by signal 9"), ClaimError, "killed by signal 9"),
+        (OSError(errno.ENOSPC, "No space left on device", "job"), InputError, "job: No space left"),
+    ],
+)
+def test_a_failure_is_one_line_and_loses_its_batch_only(fake, tmp_path, error, kind, message):
     run = fake.run
 
-    def crashing(engine, faults, **options):
+    def failing(engine, faults, **options):
         if len(fake.calls) == 3:
-            raise ClaimError("native engine: killed by signal 9")
+            raise error
         return run(engine, faults, **options)
 
-    fake.run = crashing
-    with pytest.raises(ClaimError, match=r"signal 9; 200 of 900 experiments are kept") as caught:
+    fake.run = failing
+    with pytest.raises(kind, match=rf"{message}.*; 200 of 900 experiments are kept") as caught:
         run_on(fake, tmp_path, Options(faults=900))
     assert "\n" not in str(caught.value)
     fake.run = run
