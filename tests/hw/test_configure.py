@@ -215,7 +215,7 @@ def test_an_average_has_a_multiplier_for_each_count():
     layer = average(padding=(1, 1, 0, 2))
 
     # Rows hold 2 or 3 elements, columns 2, 3, 3, 2 or 1: entries by rows, columns, channels.
-    assert layer.window.place_counts == ((2, 3), (1, 2, 3))
+    assert layer.window.place_counts == ((2, 3), ((1,), (2,), (3,)))
     assert layer.window.place_bits == (1, 2)
     assert layer.requantize.multiplier[::2].tolist() == [
         (999 * 9 + n // 2) // n for n in (2, 4, 6, 3, 6, 9)
