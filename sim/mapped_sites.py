@@ -87,18 +87,16 @@ def read_names(verilog: Path, top: str) -> Names:
     """The registers of a Verilog file with all their names; InputError as `sites.enumerate`."""
     source = netlist.canonical(verilog, top)
     registers = sites.from_netlist(source)
-    nets: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    for name, entry in source.named["netnames"].items():
-        if not entry["hide_name"]:
-            for position, net in enumerate(entry["bits"]):
-                nets[net].append((name, position))
+    named, clean = _names(source.named), _names(source.clean)
     owner: dict[tuple[str, int], tuple[int, int]] = {}
     for number, register in enumerate(registers):
         for index, bit in enumerate(register.bits):
-            cell = source.named["cells"].get(bit.cell)
-            if cell is not None:
-                for place in nets[cell["connections"]["Q"][bit.index]]:
-                    owner.setdefault(place, (number, index))
+            # The registers of memory reads are cells of the clean netlist only.
+            first = bit.cell in source.named["cells"]
+            module, nets = (source.named, named) if first else (source.clean, clean)
+            net = module["cells"][bit.cell]["connections"]["Q"][bit.index]
+            for spot in nets.get(net, ()):
+                owner.setdefault(spot, (number, index))
     memories = {cell["parameters"]["MEMID"] for cell in source.clean["cells"].values()
                 if cell["type"] == "$memwr_v2"}  # fmt: skip
     return Names(tuple(registers), owner, frozenset(m.lstrip("\\").rstrip() for m in memories))
@@ -107,10 +105,11 @@ def read_names(verilog: Path, top: str) -> Names:
 def place(module: Json, cells: Sequence[tuple[Cell, FlipFlop]], names: Names) -> Placement:
     """Name every flip-flop of a flat mapped module (Yosys JSON).
 
-    `report`: {ff_bits, rtl_ff_bits, kept, inverted, merged, removed, memory, mapped,
+    `report`: {ff_bits, rtl_ff_bits, kept, inverted, merged, duplicated, removed, memory, mapped,
     merged_registers}. `kept` bits of the Verilog are stored by a flip-flop, `inverted` of them as
-    their inverse; `merged` share a flip-flop with another bit; `removed` have none: constant, or
-    made of other bits. `memory` flip-flops hold memory words, `mapped` ones synthesis made.
+    their inverse; `merged` share a flip-flop with another bit, `duplicated` flip-flops store one
+    that another stores already; `removed` have none: constant, or made of other bits. `memory`
+    flip-flops hold memory words, `mapped` ones synthesis made.
     """
     placer = _Placer(module, names)
     owned = [placer.put(cell, flip_flop) for cell, flip_flop in cells]
@@ -123,6 +122,7 @@ def place(module: Json, cells: Sequence[tuple[Cell, FlipFlop]], names: Names) ->
         "kept": kept,
         "inverted": placer.inverted,
         "merged": sum(len(group) - 1 for group in groups),
+        "duplicated": placer.duplicated,
         "removed": total - kept,
         "memory": roles["memory"],
         "mapped": roles["mapped"],
@@ -133,21 +133,27 @@ def place(module: Json, cells: Sequence[tuple[Cell, FlipFlop]], names: Names) ->
     return Placement(tuple(placer.variables.values()), where, report)
 
 
+def _names(module: Json) -> dict[Bit, list[tuple[str, int]]]:
+    """Net -> its public names, each with a position."""
+    nets: dict[Bit, list[tuple[str, int]]] = defaultdict(list)
+    for name, entry in module["netnames"].items():
+        if not entry["hide_name"]:
+            for position, bit in enumerate(entry["bits"]):
+                nets[bit].append((name, position))
+    return nets
+
+
 class _Placer:
     """Finds a name for one flip-flop after the other."""
 
     def __init__(self, module: Json, names: Names) -> None:
         self.names, self.layers = names, Layers.learn(names.registers)
-        self.nets: dict[Bit, list[tuple[str, int]]] = defaultdict(list)
-        for name, entry in module["netnames"].items():
-            if not entry["hide_name"]:
-                for position, bit in enumerate(entry["bits"]):
-                    self.nets[bit].append((name, position))
+        self.nets = _names(module)
         self.inverses = _inverses(module)
         self.variables: dict[str, Variable] = {}
         self.spots: dict[Bit, tuple[str, int]] = {}
         self.taken: set[tuple[str, int]] = set()
-        self.inverted = 0
+        self.inverted = self.duplicated = 0
 
     def put(self, cell: Cell, flip_flop: FlipFlop) -> set[tuple[int, int]]:
         """Place one flip-flop; returns the register bits of the Verilog that it stores."""
@@ -187,6 +193,7 @@ class _Placer:
         """Two flip-flops of one register bit are two registers: the second gets its own name."""
         if (variable.name, position) in self.taken:
             variable.name = f"{variable.name}__{net}"
+            self.duplicated += variable.role not in ("memory", "mapped")
         self.taken.add((variable.name, position))
         known = self.variables.setdefault(variable.name, variable)
         known.width = max(known.width, position + 1)

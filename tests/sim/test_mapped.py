@@ -15,6 +15,7 @@ from tercet.sim.engines import native
 from tercet.sim.faults import Faults
 from tercet.sim.mapped import MappedTestbed
 from tercet.sim.outcomes import Outcome
+from tercet.sim.targets import Targets
 
 VOTED = """
 (* keep_hierarchy *)
@@ -76,6 +77,16 @@ def test_registers_keep_name_role_layer_and_lane(testbed):
     assert (found["fc2.acc_1"].layer, found["fc2.acc_1"].lane) == ("fc2", 1)
     assert sum(register.width for register in testbed.registers) == testbed.space.ff_bits
     assert testbed.origin["netlist"]["ffs"] == testbed.space.ff_bits
+
+
+def test_tables_are_sites_of_their_layer(testbed):
+    targets = Targets(testbed)
+    bits = targets.choose("config", layers=("fc1",))
+    site = targets.sites[targets.owner[bits[0]]]
+
+    assert (site.role, site.layer, len(site.targets)) == ("lut", "fc1", 16)
+    assert bits.min() >= testbed.space.first_config
+    assert len(targets.choose("config")) == testbed.luts.bits
 
 
 def test_upsets_of_mapped_flip_flops_agree_with_cocotb(testbed):
