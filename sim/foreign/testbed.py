@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,11 @@ class ForeignTestbed:
 
 
 def _labelled(register: Register, top: str) -> Register:
-    """The register with its name for a role and its instance for a layer, where it has none."""
+    """The register with its name for a role and its instance for a layer, where it has none; words
+    of an array are one role."""
     instance = ".".join(register.bits[0].path[:-1]) or top
-    role, layer = register.role or register.name, register.layer or instance
-    return dataclasses.replace(register, role=role, layer=layer)
+    role = register.role or re.sub(r"(\[\d+\])+$", "", register.name)
+    return dataclasses.replace(register, role=role, layer=register.layer or instance)
 
 
 def _judge(played: Played) -> Words:

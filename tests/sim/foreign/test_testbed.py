@@ -152,6 +152,13 @@ def test_sites_without_attributes_are_told_apart_by_register_and_instance(smooth
     assert {register.role for register in smooth.registers} >= {"state", "sum", "y"}
 
 
+@pytest.mark.slow
+def test_words_of_an_array_are_one_role(odd):
+    words = [r.role for r in odd.registers if r.name.startswith("sml[")]
+
+    assert words == ["sml"] * 4
+
+
 def test_a_testbed_opens_again_from_its_recipe(chain):
     again = ForeignTestbed.reopen(chain.origin["testbed"])
 
