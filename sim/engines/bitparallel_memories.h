@@ -4,6 +4,70 @@
 // data or enable differs, are served one by one. A lane's own word is kept beside, and is valid
 // where it is dirty.
 
+// Bits of lanes as words of lanes and back: `values[stride * lane]` are up to 64 bits, bit k the
+// lane's bit of `from[k]` or what is inverted in `to[k]`. Where several of 64 neighbouring lanes are
+// asked for, bytes of all of them are made at once.
+
+constexpr int SEVERAL = 3;
+
+inline void gather(const V* from, uint32_t bits, const V& lanes, uint64_t* values, uint32_t stride) {
+    for (int block = 0; block < WORDS; ++block) {
+        uint64_t left = words(lanes)[block];
+#if defined(__AVX512BW__) && !defined(TERCET_PORTABLE)
+        if (__builtin_popcountll(left) >= SEVERAL) {
+            alignas(64) uint8_t bytes[8][64];
+            const uint32_t planes = (bits + 7) / 8;
+            for (uint32_t j = 0; j < planes; ++j) {
+                V plane = zeros();
+                for (uint32_t k = 8 * j; k < std::min(bits, 8 * j + 8); ++k)
+                    plane |= _mm512_maskz_set1_epi8(words(from[k])[block], char(1 << (k & 7)));
+                _mm512_store_si512(bytes[j], plane);
+            }
+            for (; left; left &= left - 1) {
+                const uint32_t l = __builtin_ctzll(left);
+                uint64_t value = 0;
+                for (uint32_t j = 0; j < planes; ++j) value |= uint64_t(bytes[j][l]) << 8 * j;
+                values[size_t(stride) * (64 * block + l)] = value;
+            }
+            continue;
+        }
+#endif
+        for (; left; left &= left - 1) {
+            const uint32_t lane = 64 * block + __builtin_ctzll(left);
+            uint64_t value = 0;
+            for (uint32_t k = 0; k < bits; ++k) value |= uint64_t(bit(from[k], lane)) << k;
+            values[size_t(stride) * lane] = value;
+        }
+    }
+}
+
+inline void scatter(V* to, uint32_t bits, const V& lanes, const uint64_t* values, uint32_t stride) {
+    for (int block = 0; block < WORDS; ++block) {
+        uint64_t left = words(lanes)[block];
+#if defined(__AVX512BW__) && !defined(TERCET_PORTABLE)
+        if (__builtin_popcountll(left) >= SEVERAL) {
+            alignas(64) uint8_t bytes[8][64];
+            const uint32_t planes = (bits + 7) / 8;
+            for (uint32_t j = 0; j < planes; ++j) _mm512_store_si512(bytes[j], zeros());
+            for (; left; left &= left - 1) {
+                const uint32_t l = __builtin_ctzll(left);
+                const uint64_t value = values[size_t(stride) * (64 * block + l)];
+                for (uint32_t j = 0; j < planes; ++j) bytes[j][l] = uint8_t(value >> 8 * j);
+            }
+            for (uint32_t k = 0; k < bits; ++k)
+                words(to[k])[block] ^= _mm512_test_epi8_mask(_mm512_load_si512(bytes[k >> 3]),
+                                                             _mm512_set1_epi8(char(1 << (k & 7))));
+            continue;
+        }
+#endif
+        for (; left; left &= left - 1) {
+            const uint32_t lane = 64 * block + __builtin_ctzll(left);
+            for (uint64_t value = values[size_t(stride) * lane]; value; value &= value - 1)
+                invert(to[__builtin_ctzll(value)], lane);
+        }
+    }
+}
+
 struct LaneMemories {
     Contents& golden_words;
     V* w;                                            // the slots of the model
@@ -12,8 +76,8 @@ struct LaneMemories {
     std::array<uint32_t, LANES> differing{};         // words of a lane that differ
     V has{};                                         // lanes with such words
     std::array<std::vector<std::pair<uint32_t, uint32_t>>, LANES> touched;
-    std::array<uint32_t, LANES> address{};           // of lanes whose address differs
-    Words value, lane_word;
+    std::array<uint64_t, LANES> address{};           // of lanes whose address differs
+    Words value, lane_word, lane_words;              // lane_words: of lanes that are served singly
     ChangeLog* log = nullptr;                        // of the fault-free run, while it is recorded
 
     struct Late { uint32_t lane, address; };
@@ -30,6 +94,7 @@ struct LaneMemories {
         }
         value.resize(most);
         lane_word.resize(most);
+        lane_words.resize(size_t(most) * LANES);
     }
 
     // Pages appear when they are first written.
@@ -80,15 +145,10 @@ struct LaneMemories {
 
     // ------------------------------------------------------------------------------------- reads
 
-    uint32_t address_of(uint32_t slot, uint32_t bits, uint32_t lane) const {
-        uint64_t a = 0;
-        for (uint32_t k = 0; k < bits; ++k) a |= uint64_t(bit(w[slot + k], lane)) << k;
-        return uint32_t(std::min<uint64_t>(a, 0xffffffffu));
-    }
-
     // Index of the word in the memory; its depth or more where there is none.
-    static uint32_t index(uint32_t m, uint32_t a) {
-        return a >= MEMORIES[m].offset ? a - MEMORIES[m].offset : 0xffffffffu;
+    static uint32_t index(uint32_t m, uint64_t a) {
+        const uint64_t at = a - MEMORIES[m].offset;
+        return uint32_t(std::min<uint64_t>(at, 0xffffffffu));
     }
 
     // Serve the read ports of a stage for the lanes `busy`; what others read is the golden word.
@@ -98,20 +158,20 @@ struct LaneMemories {
             if (READS[i].stage != stage) { ++i; continue; }
             const uint32_t slot = READS[i].address, bits = READS[i].address_bits;
             V other = zeros();
-            uint32_t a = 0;
+            uint64_t a = 0;
             for (uint32_t k = 0; k < bits; ++k) {
                 const bool one = golden(w[slot + k]);
-                a |= uint32_t(one) << k;
+                a |= uint64_t(one) << k;
                 other |= w[slot + k] ^ spread(one);
             }
             other &= busy;
-            each(other, [&](uint32_t lane) { address[lane] = address_of(slot, bits, lane); });
+            if (any(other)) gather(w + slot, bits, other, address.data(), 1);
             for (; i < READS.size() && READS[i].stage == stage && READS[i].group == group; ++i)
                 serve(READS[i], a, other, busy);
         }
     }
 
-    void serve(const ReadRow& port, uint32_t a, const V& other, const V& busy) {
+    void serve(const ReadRow& port, uint64_t a, const V& other, const V& busy) {
         const uint32_t m = port.memory, width = MEMORIES[m].width, depth = MEMORIES[m].depth;
         const uint32_t golden_index = index(m, a);
         static const Words nothing(1024);
@@ -120,13 +180,15 @@ struct LaneMemories {
         for (uint32_t k = 0; k < width; ++k) to[k] = spread(plain[k >> 6] >> (k & 63) & 1);
         V lanes = other;
         if (golden_index < depth) lanes |= dirty_at(m, golden_index) & busy;
+        if (!any(lanes)) return;
+        const uint32_t size = golden_words.size[m];
         each(lanes, [&](uint32_t lane) {
             const uint32_t mine = bit(other, lane) ? index(m, address[lane]) : golden_index;
             const uint64_t* read = mine < depth ? word(m, mine, lane) : nothing.data();
-            for (uint32_t i = 0; 64 * i < width; ++i)
-                for (uint64_t left = read[i] ^ plain[i]; left; left &= left - 1)
-                    invert(to[64 * i + __builtin_ctzll(left)], lane);
+            for (uint32_t i = 0; i < size; ++i) lane_words[size * lane + i] = read[i] ^ plain[i];
         });
+        for (uint32_t i = 0; i < size; ++i)
+            scatter(to + 64 * i, std::min<uint32_t>(width - 64 * i, 64), lanes, &lane_words[i], size);
     }
 
     // ------------------------------------------------------------------------------------ writes
@@ -136,8 +198,9 @@ struct LaneMemories {
         for (const WriteRow& port : WRITES) write_port(port, busy);
     }
 
-    // The word after a write by `lane` over `old`; false if nothing is enabled.
-    bool merged(const WriteRow& port, uint32_t lane, const uint64_t* old, Words& result) const {
+    // The word after a write by `lane` of `data` over `old`; false if nothing is enabled.
+    bool merged(const WriteRow& port, uint32_t lane, const uint64_t* data, const uint64_t* old,
+                Words& result) const {
         const uint32_t size = golden_words.size[port.memory];
         bool some = false;
         std::copy_n(old, size, result.data());
@@ -146,18 +209,21 @@ struct LaneMemories {
             some = true;
             const uint64_t* mask = &MASKS[ENABLES[e].mask];
             for (uint32_t i = 0; i < size; ++i)
-                for (uint64_t left = mask[i]; left; left &= left - 1) {
-                    const uint32_t k = __builtin_ctzll(left);
-                    const uint64_t one = 1ull << k;
-                    if (bit(w[port.data + 64 * i + k], lane)) result[i] |= one;
-                    else result[i] &= ~one;
-                }
+                result[i] = (result[i] & ~mask[i]) | (data[i] & mask[i]);
         }
         return some;
     }
 
+    // The data that lanes offer to a write port, into `lane_words`.
+    void gather_data(const WriteRow& port, const V& lanes) {
+        const uint32_t size = golden_words.size[port.memory], width = MEMORIES[port.memory].width;
+        for (uint32_t i = 0; i < size; ++i)
+            gather(w + port.data + 64 * i, std::min<uint32_t>(width - 64 * i, 64), lanes,
+                   &lane_words[i], size);
+    }
+
     // A write port in this cycle: the fault-free address, and the lanes that differ from it.
-    struct Strobe { bool enabled = false, full = true; uint32_t address = 0; V other{}; };
+    struct Strobe { bool enabled = false, full = true; uint64_t address = 0; V other{}; };
 
     Strobe strobe(const WriteRow& port, const V& busy) const {
         Strobe s;
@@ -171,7 +237,7 @@ struct LaneMemories {
         if (s.enabled) {
             for (uint32_t k = 0; k < port.address_bits; ++k) {
                 const bool one = golden(w[port.address + k]);
-                s.address |= uint32_t(one) << k;
+                s.address |= uint64_t(one) << k;
                 s.other |= w[port.address + k] ^ spread(one);
             }
             // Bits that are not enabled are compared too: at worst a lane is served singly.
@@ -198,7 +264,14 @@ struct LaneMemories {
         const uint32_t at = s.enabled ? index(m, s.address) : depth;
         late.clear();
         late_words.clear();
-        each(s.other, [&](uint32_t lane) { collect(port, lane, at); });
+        V lanes = s.other;
+        set(lanes, 0);
+        if (at < depth && !s.full) lanes |= dirty_at(m, at) & busy;
+        gather_data(port, lanes);
+        if (any(s.other)) {
+            gather(w + port.address, port.address_bits, s.other, address.data(), 1);
+            each(s.other, [&](uint32_t lane) { collect(port, lane, at); });
+        }
         if (at < depth) write_golden(port, at, s.full, busy & ~s.other);
         const uint64_t* word = late_words.data();
         for (const Late& one : late) {
@@ -215,8 +288,9 @@ struct LaneMemories {
     // What the lane's word at the golden address will be, and its own write.
     void collect(const WriteRow& port, uint32_t lane, uint32_t at) {
         const uint32_t m = port.memory, depth = MEMORIES[m].depth, size = golden_words.size[m];
-        const uint32_t mine = index(m, address_of(port.address, port.address_bits, lane));
-        const bool writes = mine < depth && merged(port, lane, word(m, mine, lane), lane_word);
+        const uint32_t mine = index(m, address[lane]);
+        const bool writes = mine < depth && merged(port, lane, &lane_words[size * lane],
+                                                   word(m, mine, lane), lane_word);
         if (at < depth && !(writes && at == mine)) postpone(lane, at, word(m, at, lane), size);
         if (writes) postpone(lane, mine, lane_word.data(), size);
     }
@@ -225,7 +299,7 @@ struct LaneMemories {
     void write_golden(const WriteRow& port, uint32_t at, bool full, const V& same) {
         const uint32_t m = port.memory, size = golden_words.size[m];
         uint64_t* stored = golden_words.at(m, at);
-        merged(port, 0, stored, value);
+        merged(port, 0, lane_words.data(), stored, value);
         if (log) {
             log->changes.push_back({m, at, log->values.size()});
             log->values.insert(log->values.end(), stored, stored + size);
@@ -236,7 +310,7 @@ struct LaneMemories {
             if (full) {
                 postpone(lane, at, value.data(), size);
             } else {
-                merged(port, lane, own_word(m, at, lane), lane_word);
+                merged(port, lane, &lane_words[size * lane], own_word(m, at, lane), lane_word);
                 postpone(lane, at, lane_word.data(), size);
             }
         });
