@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..quant import ranges
 from ..quant.errors import ClaimError, InputError
-from ..quant.faults import Tensor, TensorFault
+from ..quant.faults import Op, Tensor, TensorFault
 from ..quant.ir import Conv2d, Dense, Graph
 from .engines import native
 from .fields import Fields
@@ -29,7 +30,8 @@ _NAME = re.compile(
     r"(?P<layer>\w+)\.(?:lane_(?P<lane>\d+)(?:_r\d)?\."
     r"(?:product_(?P<product>\d+)|sum_(?P<rank>\d+)_(?P<sum>\d+)|(?P<latch>weight_latch)"
     r"|(?P<weight>weight)|(?P<acc>acc))"
-    r"|products_(?P<high>\d+)_(?P<low>\d+)\.product_(?P<shared>\d+)|(?P<results>results))"
+    r"|products_(?P<high>\d+)_(?P<low>\d+)\."
+    r"(?:product_(?P<shared>\d+)|(?P<pair>weight(?P<early>_latch)?))|(?P<results>results))"
 )
 
 
@@ -84,6 +86,12 @@ def accumulator_bits(found: Manifest) -> dict[str, int]:
     return {match[1]: width for match, width in matches if match}
 
 
+def _flipped(word: int, bit: int, width: int) -> int:
+    """A two's complement word with one bit inverted."""
+    code = (word & ((1 << width) - 1)) ^ (1 << bit)
+    return code - (1 << width) if code >> (width - 1) else code
+
+
 class Schedule:
     """The words of a prepared design's registers, cycle by cycle."""
 
@@ -127,8 +135,8 @@ class Schedule:
         """What inverting `bit` of a register at the start of `cycle` is: the frame of the stream
         and the faults of its inference, none where the register is idle or voted.
 
-        None where that is no change of words that the integer graph has: other registers, weights
-        that two lanes share, sums over channels that the stream has in another order.
+        None where that is no change of words that the integer graph has: other registers, and sums
+        over channels that the stream has in another order.
         """
         match = _NAME.fullmatch(register.name)
         if match is None or match["layer"] not in self.layers:
@@ -138,12 +146,45 @@ class Schedule:
             return 0, []
         if [each.offset for each in register.bits] != list(range(register.width)):
             return None  # synthesis left bits out
+        if match["pair"]:
+            return self._pair(self.layers[layer], match, register.width, bit, cycle)
         found = self._fault(self.layers[layer], match, register.width, bit, cycle)
         if found is None:
             return 0, []
         step, fault = found
         renumbered = self._renumbered(layer, fault) if step.frame < self.frames else None
         return None if renumbered is None else (step.frame, [renumbered])
+
+    def _pair(
+        self, known: _Multiply, match: Any, width: int, bit: int, cycle: int
+    ) -> tuple[int, list[TensorFault]] | None:
+        """A weight register that two lanes share: the low one's weight, and the high one's less
+        one where that is negative; its sign reaches both."""
+        layer, node = match["layer"], self.graph.node(match["layer"])
+        step = self.step(layer, cycle - known.weight + (match["early"] is not None))
+        if step is None:
+            return 0, []
+        assert isinstance(node, Conv2d | Dense)
+        product = ranges.types(self.graph)[node.inputs[0]].bits + node.weight_bits
+        place, bit = divmod(bit, width // known.simd)
+        probes = []
+        for lane in (int(match["high"]), int(match["low"])):
+            index = self._element(known, layer, step, lane)
+            at = step.step * known.simd + place
+            probe = TensorFault(layer, Tensor.WEIGHT_READ, index, 0, Op.PUT, step=at, width=product)
+            probes.append(self._renumbered(layer, probe))
+        high, low = probes
+        if high is None or low is None or step.frame >= self.frames:
+            return None
+        weight = node.weight.reshape(node.out_channels, -1)
+        old = [int(weight[p.index % node.out_channels, p.step]) for p in (high, low)]
+        bits, code, new_low = node.weight_bits, old[0] - (old[1] < 0), old[1]
+        if bit < bits:
+            new_low = _flipped(new_low, bit, bits)
+        else:
+            code = _flipped(code, bit - bits, width // known.simd - bits)
+        pairs = zip((high, low), old, (code + (new_low < 0), new_low), strict=True)
+        return step.frame, [replace(p, value=new) for p, was, new in pairs if new != was]
 
     def _fault(
         self, known: _Multiply, match: Any, width: int, bit: int, cycle: int
