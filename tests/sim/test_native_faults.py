@@ -154,6 +154,17 @@ def test_skipping_golden_cycles_changes_nothing(prepared, monkeypatch, kind):
     assert_same(fast, native.inject(prepared, faults))
 
 
+def test_sparse_checkpoints_change_nothing_that_is_seen(prepared, monkeypatch):
+    faults = mixed(prepared, 2000)
+    dense = native.inject(prepared, faults)
+    monkeypatch.setattr(native_process, "STATE_BUDGET_BYTES", 1 << 14)
+    sparse = native.inject(prepared, faults)
+
+    assert (sparse.end_cycle >= dense.end_cycle).all()
+    assert np.array_equal(sparse.ends == End.HANG, dense.ends == End.HANG)
+    assert_same(dataclasses.replace(sparse, ends=dense.ends, end_cycle=dense.end_cycle), dense)
+
+
 def test_frames_overlap_in_the_golden_run(prepared):
     golden, source = prepared.golden, prepared.model.manifest.input
     ahead = golden.accepted_at // source.beats - golden.delivered_at // 2
