@@ -1,11 +1,11 @@
 """How fast each fault engine is on a 64-32-10 perceptron, 8 x 4 and 10 x 4 multipliers.
 
 `python benchmarks/engines.py [--data DIR] [--design DIR ...]`: flips of flip-flop bits, uniform
-over bits and cycles of eight inputs back to back; DIR/w2.npz holds trained weights and frames, without
-it they are random. Each engine gets the same faults; all results are compared. `--design` repeats
-the table for build directories, without cocotb. Rates are per second of processor time of all
-processes, since the machine may be busy; two workers against one is time on the clock, and means
-something on an idle machine only.
+over bits and cycles of eight inputs back to back; DIR/w2.npz holds trained weights and frames,
+without it they are random. Each engine gets the same faults; all results are compared. `--design`
+repeats the table for build directories, without cocotb. Rates are per second of processor time of
+all processes, since the machine may be busy; two workers against one is time on the clock, and
+means something on an idle machine only.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ DRIVER = (
     "bitparallel_memories.h",
     "bitparallel_golden.h",
     "bitparallel_stream.h",
+    "bitparallel_events.h",
     "bitparallel_sweep.h",
     "bitparallel_collapse.h",
     "bitparallel.cpp",

@@ -4,63 +4,27 @@
 // cycle `merge_until` it also leaves it when exactly one bit of the state differs: what follows is
 // known from the flip of that bit in that cycle.
 
-enum End : uint8_t { GOLDEN = 0, BOUND = 1, HANG = 2, NOT_LANDED = 3, MERGED = 5, DIVERGED = 6 };
-enum Mode : uint32_t { FLIP = 0 };  // else 1 + the value at which the bit is stuck
-
-struct Job {
-    Numbers first, target, mode, start, stop, limit;  // limit: cycle at which the watch ends
-    uint32_t merge_until;
-
-    explicit Job(FILE* file) {
-        uint64_t sizes[3];
-        if (std::fread(sizes, 8, 3, file) != 3) throw std::runtime_error("the job is cut short");
-        merge_until = uint32_t(sizes[2]);
-        for (auto [column, count] : {std::pair{&first, sizes[0] + 1}, {&target, sizes[1]},
-                                     {&mode, sizes[1]}, {&start, sizes[1]}, {&stop, sizes[1]},
-                                     {&limit, sizes[0]}}) {
-            column->resize(count);
-            if (std::fread(column->data(), 4, count, file) != count)
-                throw std::runtime_error("the job is cut short");
-        }
-    }
-
-    size_t size() const { return limit.size(); }
-    uint32_t begin(uint32_t x) const {
-        return *std::min_element(&start[first[x]], &start[first[x + 1]]);
-    }
-};
-
-constexpr uint32_t DROPPED = 0xffffffffu;  // experiment of a row that a frame replaced
-
-// Per experiment; and one row an output beat that differs: experiment, cycle, all output bits.
-struct Result {
-    Bytes ends, events, strayed;
-    Numbers end_cycles, merged_bit;
-    std::mutex guard;
-    Numbers row_experiment, row_cycle;
-    Bytes row_out;
-    FrameRows frames;  // of experiments that strayed
-
-    explicit Result(size_t count) : ends(count), events(count), strayed(count), end_cycles(count), merged_bit(count) {}
-};
-
-class Sweep {
+class Sweep : Lanes {
+    static constexpr uint32_t PARK = 2 * LANES / 3;  // lanes that run where it is worth it
     const Trace& trace;
     const Streams& streams;
-    const GoldenRun& run;
-    const Job& job;
-    Result& result;
-    Design design;
     uint32_t contents_at;                      // cycle of design.contents
-    V busy{}, stale{}, waiting{};              // running; ended but not golden; events to come
+    V stale{};                                 // ended but not golden
     V astray{};                                // running in an environment of their own
     std::array<Stray, LANES> strays;
     std::array<Numbers, LANES> own_rows;       // rows of a lane's current frame
-    std::array<uint32_t, LANES> experiment{}, to_come{};
     Numbers free_lanes;
-    struct Event { uint32_t when, lane, index; };  // a flip to come, or the end of a stuck-at
-    std::vector<Event> flips, stuck;
     uint32_t next_limit = 0xffffffffu, ended = 0;
+    bool left_behind = false;                  // earlier cycles have experiments to start
+    struct Parked {  // an experiment without a lane, at the start of cycle `t`
+        uint32_t experiment = 0, t = 0;
+        bool astray = false;
+        Stray stray;
+        Numbers own_rows, bits;                // bits of the state that differ
+        std::vector<std::pair<uint32_t, uint32_t>> places;  // words that differ: memory, address
+        Words words;
+    };
+    std::vector<Parked> parked;
     Numbers rows_experiment, rows_cycle;
     Bytes rows_out;
     FrameRows frames;
@@ -70,7 +34,7 @@ public:
     uint64_t evaluations() const { return design.evaluations; }
 
     Sweep(const GoldenRun& r, const Streams& s, const Job& j, Result& to)
-        : trace(r.trace), streams(s), run(r), job(j), result(to), design(r.contents), contents_at(0) {}
+        : Lanes(r, j, to), trace(r.trace), streams(s), contents_at(0) {}
 
     // Run experiments, sorted by their first cycle.
     void operator()(const uint32_t* order, size_t count) {
@@ -106,13 +70,22 @@ private:
         ended = 0;
     }
 
-    // From the first cycle with experiments to start until no lane runs and none starts soon.
+    // From the first cycle with experiments to start until no lane runs and none starts soon, or
+    // until lanes are free that earlier cycles could use.
     size_t pass(std::vector<std::pair<uint32_t, Numbers>>& cycles, size_t head) {
         uint32_t t = cycles[head].first;
         restore(t);
         for (size_t next = head;; ++t) {
-            while (next < cycles.size() && (cycles[next].first < t || cycles[next].second.empty())) ++next;
+            while (next < cycles.size() && (cycles[next].first < t || cycles[next].second.empty())) {
+                left_behind |= !cycles[next].second.empty();
+                ++next;
+            }
             if (!any(busy) && (next == cycles.size() || cycles[next].first > t)) return head;
+            if (next == cycles.size() && left_behind && running() < PARK) {
+                cycles.push_back({t, {}});
+                each(V(busy), [&](uint32_t lane) { cycles.back().second.push_back(park(lane, t)); });
+                return head;
+            }
             if (next < cycles.size() && cycles[next].first == t) launch(cycles[next].second, t);
             strike(t);
             step(t);
@@ -128,6 +101,47 @@ private:
         free_lanes.clear();
         for (uint32_t lane = LANES; lane-- > 1;) free_lanes.push_back(lane);
         next_limit = 0xffffffffu;
+        left_behind = false;
+    }
+
+    // ------------------------------------------------------------------------- to go on with later
+
+    uint32_t running() const {
+        uint32_t count = 0;
+        for (int i = 0; i < WORDS; ++i) count += uint32_t(__builtin_popcountll(words(busy)[i]));
+        return count;
+    }
+
+    // Take an experiment out of its lane at the start of cycle t; its number in a queue.
+    uint32_t park(uint32_t lane, uint32_t t) {
+        Parked p{experiment[lane], t, bit(astray, lane), strays[lane], own_rows[lane], {}, {}, {}};
+        for (uint32_t i = 0; i < STATE_BITS; ++i)
+            if (bit(design.q[i], lane) != golden(design.q[i])) p.bits.push_back(i);
+        for (const auto& [m, a] : design.memories.touched[lane]) {
+            if (!bit(design.memories.dirty_at(m, a), lane)) continue;
+            const uint64_t* word = design.memories.word(m, a, lane);
+            p.places.push_back({m, a});
+            p.words.insert(p.words.end(), word, word + design.contents.size[m]);
+        }
+        clear(astray, lane);
+        leave(lane);
+        parked.push_back(std::move(p));
+        return uint32_t(job.size() + parked.size() - 1);
+    }
+
+    void resume(uint32_t lane, Parked& p) {
+        for (uint32_t i : p.bits) invert(design.q[i], lane);
+        const uint64_t* word = p.words.data();
+        for (const auto& [m, a] : p.places) {
+            design.memories.put(m, a, lane, word);
+            word += design.contents.size[m];
+        }
+        own_rows[lane] = std::move(p.own_rows);
+        if (p.astray) {
+            set(astray, lane);
+            strays[lane] = std::move(p.stray);
+        }
+        p = Parked{};
     }
 
     // ------------------------------------------------------------------------------------ events
@@ -135,80 +149,19 @@ private:
     void launch(Numbers& waiting_here, uint32_t t) {
         if (free_lanes.size() < waiting_here.size() && any(stale)) heal();
         while (!waiting_here.empty() && !free_lanes.empty()) {
-            const uint32_t lane = free_lanes.back(), x = waiting_here.back();
+            const uint32_t lane = free_lanes.back(), number = waiting_here.back();
             free_lanes.pop_back();
             waiting_here.pop_back();
             set(busy, lane);
-            experiment[lane] = x;
-            to_come[lane] = 0;
             own_rows[lane].clear();
+            uint32_t x = number;
+            if (number >= job.size()) {
+                x = parked[number - job.size()].experiment;
+                resume(lane, parked[number - job.size()]);
+            }
             next_limit = std::min(next_limit, job.limit[x]);
-            for (uint32_t e = job.first[x]; e < job.first[x + 1]; ++e) {
-                (job.mode[e] == FLIP ? flips : stuck).push_back({job.start[e], lane, e});
-                ++to_come[lane];
-            }
-            set(waiting, lane);
+            expect(lane, x, t);
         }
-    }
-
-    void strike(uint32_t t) {
-        const auto flip = [&](const Event& event) {
-            if (event.when != t) return false;
-            invert_target(job.target[event.index], event.lane);
-            done(event.lane);
-            return true;
-        };
-        flips.erase(std::remove_if(flips.begin(), flips.end(), flip), flips.end());
-        for (const Event& event : stuck)
-            if (event.when <= t) force(job.target[event.index], event.lane, job.mode[event.index] - 1);
-    }
-
-    void done(uint32_t lane) {
-        if (!--to_come[lane]) clear(waiting, lane);
-    }
-
-    void invert_target(uint32_t target, uint32_t lane) {
-        if (target < STATE_BITS) {
-            const bool before = bit(design.q[target], lane);
-            invert(design.q[target], lane);
-            if (bit(design.q[target], lane) == before) result.ends[experiment[lane]] = NOT_LANDED;
-            return;
-        }
-        uint64_t at = target - STATE_BITS;
-        for (uint32_t m = 0; m < TARGETS.size(); ++m) {
-            const MemoryRow& row = MEMORIES[TARGETS[m]];
-            const uint64_t bits = uint64_t(row.width) * row.depth;
-            if (at < bits) return invert_word(TARGETS[m], uint32_t(at / row.width), at % row.width, lane);
-            at -= bits;
-        }
-    }
-
-    void invert_word(uint32_t m, uint32_t address, uint32_t position, uint32_t lane) {
-        LaneMemories& memories = design.memories;
-        const uint64_t* now = memories.word(m, address, lane);
-        Words word(now, now + design.contents.size[m]);
-        word[position >> 6] ^= 1ull << (position & 63);
-        memories.put(m, address, lane, word.data());
-    }
-
-    bool value_of(uint32_t target, uint32_t lane) {
-        if (target < STATE_BITS) return bit(design.q[target], lane);
-        uint64_t at = target - STATE_BITS;
-        for (uint32_t m : TARGETS) {
-            const MemoryRow& row = MEMORIES[m];
-            const uint64_t bits = uint64_t(row.width) * row.depth;
-            if (at < bits) {
-                const uint32_t position = uint32_t(at % row.width);
-                const uint64_t* word = design.memories.word(m, uint32_t(at / row.width), lane);
-                return word[position >> 6] >> (position & 63) & 1;
-            }
-            at -= bits;
-        }
-        return false;
-    }
-
-    void force(uint32_t target, uint32_t lane, bool value) {
-        if (value_of(target, lane) != value) invert_target(target, lane);
     }
 
     // -------------------------------------------------------------------------------- one cycle
@@ -282,12 +235,7 @@ private:
 
     // At the start of cycle t: lanes that are golden again, and lanes whose watch ends.
     void settle(uint32_t t) {
-        const auto over = [&](const Event& event) {
-            const bool dead = !bit(busy, event.lane);
-            if (!dead && job.stop[event.index] <= t) done(event.lane);
-            return dead || job.stop[event.index] <= t;
-        };
-        stuck.erase(std::remove_if(stuck.begin(), stuck.end(), over), stuck.end());
+        release_stuck(t);
         V candidates = busy & ~waiting & ~design.memories.has;
         if (any(astray)) each(astray, [&](uint32_t lane) {
             if (!strays[lane].same(streams, t)) clear(candidates, lane);
@@ -340,14 +288,14 @@ private:
         ++ended;
         if (bit(astray, lane) && (end == GOLDEN || end == BOUND)) strays[lane].emit(frames);
         clear(astray, lane);
+        leave(lane);
+    }
+
+    void leave(uint32_t lane) {
         clear(busy, lane);
         set(stale, lane);
         design.memories.reset(lane);
-        if (!bit(waiting, lane)) return;
-        clear(waiting, lane);
-        const auto own = [&](const Event& event) { return event.lane == lane; };
-        flips.erase(std::remove_if(flips.begin(), flips.end(), own), flips.end());
-        stuck.erase(std::remove_if(stuck.begin(), stuck.end(), own), stuck.end());
+        forget(lane);
     }
 
     // The lane's state is the fault-free one.
