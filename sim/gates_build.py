@@ -86,11 +86,11 @@ def build(cut: netlist.Cut, top: str, kind: str | None = None) -> Program:
     )
     lines = (folder / "ports").read_text().splitlines()
     ports = [tuple(line.split(" ")) for line in lines[1:]]
-    sides = [
+    inputs, outputs = (
         tuple((name, int(width)) for side, name, width in ports if side == wanted)
         for wanted in ("in", "out")
-    ]
-    return Program(folder / "model", folder / "contents", *sides, luts=int(lines[0]))
+    )
+    return Program(folder / "model", folder / "contents", inputs, outputs, int(lines[0]))
 
 
 _MODULES = (gates, gates_code, gates_mapping, gates_simplify)

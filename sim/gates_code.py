@@ -190,7 +190,7 @@ class _Emitter:
                 name = self.where[node]
                 texts = [f"{p} = " + (f"NOT({name});" if i else f"{name};") for p, i in stores]
                 lines.setdefault(self.stage[node], []).extend(texts)
-        copies = []
+        copies: list[tuple[int, str]] = []
         for stage, own in sorted(lines.items()):
             for start in range(0, len(own), 4 * CHUNK):
                 head = _signature(first + len(copies)) + " {\nconst V zero = {};\n(void)zero;\n"

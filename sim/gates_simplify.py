@@ -95,14 +95,15 @@ def _merged(network: Network) -> Network:
     for _, *inputs in luts:
         for node in inputs:
             readers[node] += 1
-    for literal in network.roots():
-        readers[literal >> 1] += 2  # must stay
+    for root in network.roots():
+        readers[root >> 1] += 2  # must stay
     builder = Builder(first)
     literal = [2 * node for node in range(first)]
     own: list[Lut] = []  # each LUT as it is now, over new nodes, before it is canonical
     for table, *inputs in luts:
         table, nodes = _merge(table, [node for node in inputs if node], readers, first, own)
-        own.append((table, *nodes, *[0] * (3 - len(nodes))))
+        a, b, c = [*nodes, 0, 0, 0][:3]
+        own.append((table, a, b, c))
     keep = _needed(network, own)
     for number, (table, *inputs) in enumerate(own):
         nodes = [node for node in inputs if node]

@@ -180,7 +180,7 @@ class Layout:
         for ports in (program.inputs, program.outputs):
             first = np.cumsum([0] + [width for _, width in ports])
             sides.append({name: int(at) for (name, _), at in zip(ports, first, strict=False)})
-        return cls(model, *sides, dict(program.inputs + program.outputs))
+        return cls(model, sides[0], sides[1], dict(program.inputs + program.outputs))
 
     def bits(self, side: dict[str, int], name: str | None) -> slice:
         """The bits of a port; none if the design has no such port."""
@@ -225,19 +225,17 @@ def stream_trace(layout: Layout, stimulus: Stimulus, golden: native.Golden) -> T
     shake[:, layout.bits(place, source.ready)] = offer[:, None]
     outputs[:, layout.bits(place, sink.valid)] = given[:, None]
     shake[:, layout.bits(place, sink.valid)] = ready[:, None]
-    for name, value in ((sink.first, beat == 0), (sink.last, beat == sink.beats - 1)):
-        outputs[:, layout.bits(place, name)] = value[:, None]
-        shake[:, layout.bits(place, name)] = given[:, None]
+    for marker, value in ((sink.first, beat == 0), (sink.last, beat == sink.beats - 1)):
+        outputs[:, layout.bits(place, marker)] = value[:, None]
+        shake[:, layout.bits(place, marker)] = given[:, None]
     outputs[:, layout.bits(place, sink.data)] = row
     care[:, layout.bits(place, sink.data)] = given[:, None]
     care[:, layout.bits(place, sink.err)] = given[:, None]
-    counted = []
-    for name in counters(found).values():
-        mask = np.zeros(bits, np.uint8)
+    counted = np.zeros((2, bits), np.uint8)
+    for mask, name in zip(counted, counters(found).values(), strict=True):
         mask[layout.bits(place, name)] = 1
-        counted.append(mask)
     streams = _streams(layout, stimulus, golden, _pattern(stimulus.offer, at), ready)
-    return Trace(lead, inputs, outputs, shake, care, *counted, streams)
+    return Trace(lead, inputs, outputs, shake, care, counted[0], counted[1], streams)
 
 
 def _streams(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Fates", "run"]
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Int32 = np.ndarray[Any, np.dtype[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Fates:
     """
 
     start: int
-    fate: IntArray
-    end_cycle: IntArray
+    fate: Int32
+    end_cycle: Int32
     outcome: Bytes
     inferences: IntArray
     observed: Observed
@@ -105,7 +106,7 @@ def _fates(lanes: Lanes, chains: Chains) -> Fates:
     observed, shown = chains.observed()
     classes = outcomes.classify(observed, golden.words, output)
     head, end_cycle = chains.head[:-1], chains.end[:-1]
-    fate = np.where(shown[head] >= 0, shown[head], head)
+    fate = np.where(shown[head] >= 0, shown[head], head).astype(np.int32)
     gone = head == GONE
     fate[gone] = GONE
     outcome = np.where(gone, outcomes.Outcome.MASKED, classes[fate]).astype(np.uint8)
