@@ -170,19 +170,13 @@ class Chains:
 
     def _last(self) -> IntArray:
         """The last experiment [n] of each chain."""
-        last = np.arange(len(self.row))
-        for x in np.argsort(-self.row, kind="stable"):
-            if self.next[x] >= 0:
-                last[x] = last[self.next[x]]
-        return last
+        return _ends(np.where(self.next >= 0, self.next, np.arange(len(self.next))))
 
     def _shown(self, shows: Bools) -> IntArray:
         """The first experiment [n] from each on in its chain that shows something, -1 none."""
-        shown = np.where(shows, np.arange(len(shows)), -1)
-        for x in np.argsort(-self.row, kind="stable"):
-            if not shows[x] and self.next[x] >= 0:
-                shown[x] = shown[self.next[x]]
-        return shown
+        stays = shows | (self.next < 0)
+        reached = _ends(np.where(stays, np.arange(len(shows)), self.next))
+        return np.where(shows[reached], reached, -1)
 
     def _rows(
         self, owners: IntArray, shown: IntArray, counts: IntArray
@@ -202,6 +196,15 @@ class Chains:
         whole, all_owners = np.concatenate(rows), np.concatenate(owner)
         order = np.argsort(all_owners, kind="stable")
         return whole[order], all_owners[order]
+
+
+def _ends(following: IntArray) -> IntArray:
+    """Where each of n pointers leads in the end; the last one of a path points at itself."""
+    while True:
+        further = following[following]
+        if np.array_equal(further, following):
+            return following
+        following = further
 
 
 def _joined(one: Seen, two: Seen) -> Seen:
