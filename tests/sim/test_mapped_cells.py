@@ -103,16 +103,18 @@ def write(folder: Path, body: str, width: int) -> None:
     (folder / "cells.v").write_text(text)
 
 
+def library(folder: Path, vendor: str) -> None:
+    """cells.v as cells.json, with the ports of the vendor's cells."""
+    boxes = {"ecp5": "cells_bb.v", "xilinx": "cells_xtra.v"}.get(vendor)
+    commands = [f"read_verilog -lib +/{vendor}/{boxes}"] if boxes else []
+    commands += [f"read_verilog -lib -specify -nooverwrite +/{vendor}/cells_sim.v"]
+    commands += ["read_verilog cells.v", "hierarchy -top top", "select A:top"]
+    run([*commands, "write_json -selected cells.json"], workdir=folder, name="cells")
+
+
 def translate(folder: Path, vendor: str) -> str:
     """The Verilog that the models make of cells.v."""
-    commands = [
-        f"read_verilog -lib -specify +/{vendor}/cells_sim.v",
-        "read_verilog cells.v",
-        "hierarchy -top top",
-        "select A:top",
-        "write_json -selected cells.json",
-    ]
-    run(commands, workdir=folder, name="cells")
+    library(folder, vendor)
     return mapped_verilog.load(folder / "cells.json", "top", NO_NAMES).verilog
 
 
@@ -192,11 +194,7 @@ REFUSED = {
 def test_a_cell_without_a_model_is_named(tmp_path, name):
     vendor, body, message = REFUSED[name]
     write(tmp_path, body, 48)
-    extra = {"ecp5": "cells_bb.v", "xilinx": "cells_xtra.v"}.get(vendor)
-    commands = [f"read_verilog -lib +/{vendor}/{extra}"] if extra else []
-    commands += [f"read_verilog -lib -specify +/{vendor}/cells_sim.v", "read_verilog cells.v"]
-    commands += ["hierarchy -top top", "select A:top", "write_json -selected cells.json"]
-    run(commands, workdir=tmp_path, name="cells")
+    library(tmp_path, vendor)
 
     with pytest.raises(InputError, match=message):
         mapped_verilog.load(tmp_path / "cells.json", "top", NO_NAMES)
@@ -204,9 +202,7 @@ def test_a_cell_without_a_model_is_named(tmp_path, name):
 
 def test_an_input_that_nothing_drives_is_an_error(tmp_path):
     write(tmp_path, "INV m (.I(x[0]), .O(y[0]));", 1)
-    commands = ["read_verilog -lib -specify +/xilinx/cells_sim.v", "read_verilog cells.v"]
-    commands += ["hierarchy -top top", "select A:top", "write_json -selected cells.json"]
-    run(commands, workdir=tmp_path, name="cells")
+    library(tmp_path, "xilinx")
     netlist = json.loads((tmp_path / "cells.json").read_text())
     netlist["modules"]["top"]["cells"]["m"]["connections"]["I"] = [999]
     (tmp_path / "cells.json").write_text(json.dumps(netlist))
