@@ -75,6 +75,7 @@ struct LaneMemories {
     std::vector<std::unique_ptr<uint64_t[], FreeDeleter>> own;  // [address][lane][words]
     std::array<uint32_t, LANES> differing{};         // words of a lane that differ
     V has{};                                         // lanes with such words
+    Numbers dirty_words;                             // of each memory, over all lanes
     std::array<std::vector<std::pair<uint32_t, uint32_t>>, LANES> touched;
     std::array<uint64_t, LANES> address{};           // of lanes whose address differs
     Words value, lane_word, lane_words;              // lane_words: of lanes that are served singly
@@ -92,6 +93,7 @@ struct LaneMemories {
             own.emplace_back(static_cast<uint64_t*>(zeroed(8 * size * LANES * depth)));
             most = std::max(most, contents.size[m]);
         }
+        dirty_words.resize(MEMORIES.size());
         value.resize(most);
         lane_word.resize(most);
         lane_words.resize(size_t(most) * LANES);
@@ -123,6 +125,7 @@ struct LaneMemories {
         if (is) std::copy_n(to, size, own_word(m, a, lane));
         if (was == is) return;
         invert(lanes, lane);
+        dirty_words[m] += is ? 1 : -1;
         if (is) {
             if (!differing[lane]++) set(has, lane);
             touched[lane].push_back({m, a});
@@ -138,7 +141,10 @@ struct LaneMemories {
 
     // All words of the lane are the fault-free ones.
     void reset(uint32_t lane) {
-        for (const auto& [m, a] : touched[lane]) ::clear(dirty_at(m, a), lane);
+        for (const auto& [m, a] : touched[lane]) {
+            dirty_words[m] -= bit(dirty_at(m, a), lane);
+            ::clear(dirty_at(m, a), lane);
+        }
         differing[lane] = 0;
         forget(lane);
     }
@@ -179,10 +185,17 @@ struct LaneMemories {
         V* to = w + port.data;
         for (uint32_t k = 0; k < width; ++k) to[k] = spread(plain[k >> 6] >> (k & 63) & 1);
         V lanes = other;
-        if (golden_index < depth) lanes |= dirty_at(m, golden_index) & busy;
+        const bool clean = !dirty_words[m];
+        if (golden_index < depth && !clean) lanes |= dirty_at(m, golden_index) & busy;
         if (!any(lanes)) return;
         const uint32_t size = golden_words.size[m];
-        each(lanes, [&](uint32_t lane) {
+        const uint64_t* table = golden_words.words[m].data();
+        const uint32_t offset = MEMORIES[m].offset;
+        if (clean && size == 1) each(lanes, [&](uint32_t lane) {
+            const uint64_t mine = address[lane] - offset;
+            lane_words[lane] = (mine < depth ? table[mine] : 0) ^ plain[0];
+        });
+        else each(lanes, [&](uint32_t lane) {
             const uint32_t mine = bit(other, lane) ? index(m, address[lane]) : golden_index;
             const uint64_t* read = mine < depth ? word(m, mine, lane) : nothing.data();
             for (uint32_t i = 0; i < size; ++i) lane_words[size * lane + i] = read[i] ^ plain[i];
