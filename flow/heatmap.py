@@ -20,7 +20,7 @@ __all__ = ["check", "draw", "groups", "registers"]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_LARGEST_INCHES = 40.0
+_LARGEST_INCHES = 14.0
 
 
 def check(path: Path) -> None:
@@ -59,7 +59,7 @@ def _draw(directory: Path, name: str, path: Path) -> None:
     height = min(_LARGEST_INCHES, max(3.0, 1.5 + 0.7 * len(rows) ** 0.6))
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(100 * share, aspect="auto", interpolation="nearest", cmap="magma_r")
+    image = axes.imshow(100 * share, aspect="auto", interpolation="antialiased", cmap="magma_r")
     figure.colorbar(image, label="critical, % of experiments")
     axes.set_yticks(list(labels), [printable(label) for label in labels.values()])
     axes.set_xlabel("cycle of the inference" if every else "role")
@@ -69,7 +69,7 @@ def _draw(directory: Path, name: str, path: Path) -> None:
         for (y, x), value in np.ndenumerate(share):
             if not np.isnan(value):
                 axes.text(x, y, f"{100 * value:.1f}", ha="center", va="center", fontsize=7)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=150)
 
 
 def _share(row: Any, column: Any, critical: Any, shape: tuple[int, int]) -> Floats:
