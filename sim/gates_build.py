@@ -31,9 +31,23 @@ DRIVER = (
 )
 #: Compiler options by name, the widest first.
 VECTORS = {
-    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
-    "avx2": ("-mavx2",),
+    "avx512": (
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mprefer-vector-width=512",
+        "-mbmi",
+        "-mbmi2",
+        "-mpopcnt",
+    ),
+    "avx2": ("-mavx2", "-mbmi", "-mbmi2", "-mpopcnt"),
     "portable": ("-DTERCET_PORTABLE",),
+}
+#: Flags of the processor that they need.
+NEEDED = {
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "bmi1", "bmi2", "popcnt"},
+    "avx2": {"avx2", "bmi1", "bmi2", "popcnt"},
 }
 TIMEOUT_S = 1800
 
@@ -67,9 +81,7 @@ def vectors() -> str:
         return "portable"
     if platform.machine() not in ("x86_64", "AMD64"):
         return "portable"
-    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
-        return "avx512"
-    return "avx2" if "avx2" in flags else "portable"
+    return next((kind for kind, needed in NEEDED.items() if needed <= flags), "portable")
 
 
 def build(cut: netlist.Cut, top: str, kind: str | None = None) -> Program:

@@ -54,9 +54,13 @@ inline void scatter(V* to, uint32_t bits, const V& lanes, const uint64_t* values
                 const uint64_t value = values[size_t(stride) * (64 * block + l)];
                 for (uint32_t j = 0; j < planes; ++j) bytes[j][l] = uint8_t(value >> 8 * j);
             }
-            for (uint32_t k = 0; k < bits; ++k)
-                words(to[k])[block] ^= _mm512_test_epi8_mask(_mm512_load_si512(bytes[k >> 3]),
-                                                             _mm512_set1_epi8(char(1 << (k & 7))));
+            for (uint32_t j = 0; j < planes; ++j) {
+                const V plane = _mm512_load_si512(bytes[j]);
+                const uint32_t end = std::min(bits, 8 * j + 8);
+                V one = _mm512_set1_epi8(1);
+                for (uint32_t k = 8 * j; k < end; ++k, one = _mm512_add_epi8(one, one))
+                    words(to[k])[block] ^= _mm512_test_epi8_mask(plane, one);
+            }
             continue;
         }
 #endif
