@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, log2
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +198,7 @@ def _linear(
         yield "multiplier_rows", max(0, moving - lanes * simd) * layer.act_bits
     weights = [one for one in placed if one.memory.role == "weight"]
     if weights and not weights[0].brams:
-        yield "weight_rom", rom_luts(passes * steps, distinct_weights(layer), family.lut_inputs)
+        yield from _weight_rom(passes * steps, distinct_weights(layer), family.lut_inputs)
     alone = single_lanes(layer)
     sums = tree_sums([layer.term_bits] * simd, layer.acc_bits, ADDS_PER_RANK)
     packed = packed_sums(layer, family)
@@ -217,6 +217,13 @@ def _linear(
         yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
     yield "voter_bits", len(layer.replicated) * layer.acc_bits
+
+
+def _weight_rom(words: int, columns: int, inputs: int) -> Iterable[tuple[str, float]]:
+    """A table of weights: shallow ones share logic between columns, each doubling shares less."""
+    luts = rom_luts(words, columns, inputs)
+    yield "weight_rom", luts
+    yield "deep_rom", luts * max(0.0, log2(words / (4 << inputs)))
 
 
 def _constant_products(layer: LinearConfig, family: Blocks) -> Iterable[tuple[str, float]]:
@@ -255,7 +262,7 @@ def _checksum(
     yield "residue_sums", (elements + layer.out_lanes + 2) * r
     yield "residue_products", act * int(changing(columns).sum())
     if not any(one.brams for one in placed if one.memory.role == "checker"):
-        yield "weight_rom", rom_luts(passes * steps, distinct(columns), inputs)
+        yield from _weight_rom(passes * steps, distinct(columns), inputs)
 
 
 def _requantizers(units: tuple[Requantizer, ...], family: Blocks) -> Iterable[tuple[str, float]]:

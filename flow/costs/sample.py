@@ -35,6 +35,9 @@ FEW_BITS_EVERY = 9
 JOINS_EVERY, JOINS_AT = 9, 6
 """One design in so many has branches that meet; designs are numbered from 0."""
 
+DEEP_FROM = 100
+"""Designs from this number on are one dense layer whose weights are a deep table in logic."""
+
 MOST_MULTIPLIERS = 24
 """Multipliers of a sampled layer: synthesis of a design stays below a minute."""
 
@@ -68,11 +71,14 @@ class Sample:
         self._type = kind
         start = (edge, edge, int(self.rng.choice([1, 2, 3, 4, 8])))
         self._shape, self._last = start, "x"
-        for index in range(int(self.rng.integers(1, 5))):
+        if seed >= DEEP_FROM:
+            start = self._shape = (1, 1, int(self.rng.choice([64, 96, 128])))
+            self._deep()
+        for index in range(int(self.rng.integers(1, 5)) if seed < DEEP_FROM else 0):
             self._image_layer(index)
             if self._joins is not None:
                 self._join(index, self._joins)
-        if self.rng.random() < 0.7:
+        if seed < DEEP_FROM and self.rng.random() < 0.7:
             self._dense()
         self.graph = Graph("sample", "x", start, kind, tuple(self._nodes), self._last)
 
@@ -208,6 +214,23 @@ class Sample:
             self.protection["top1"] = Protection(control=self._control)
             self._nodes.append(ArgMax(name="top1", inputs=("fc",)))
             self._last = "top1"
+
+    def _deep(self) -> None:
+        """A dense layer of one or two lanes, its weights a table of thousands of words in logic."""
+        inputs, outputs = self._shape[2], int(self.rng.choice([16, 24, 40]))
+        self._weight_bits = int(self.rng.choice([4, 8, 8]))
+        weight = self._weights(outputs, inputs)
+        bias = self.rng.integers(-2000, 2000, outputs)
+        self._nodes.append(Flatten(name="flat", inputs=("x",)))
+        self._nodes.append(
+            Dense(
+                name="fc", inputs=("flat",), weight=weight, bias=bias,
+                weight_bits=self._weight_bits,
+            )
+        )  # fmt: skip
+        self.folding["fc"] = Fold(int(self.rng.choice([1, 2])), 1, "dsp", weights="logic")
+        self.protection["fc"] = Protection(None, (), self._control)
+        self._last = "fc"
 
     def _fold(self, name: str, outputs: int, inner: int) -> None:
         pe = self._divisor(outputs, 8)
