@@ -123,13 +123,12 @@ class Luts:
             number = int(match[1])
             return f"{variable(number)}_word[{match[3]}]" if number in taken else match[0]
 
-        rows = ((number, self.tables[number]) for number in sorted(taken))
-        lines = [
-            f"  reg [{lut.bits - 1}:0] {variable(number)} [0:0];\n"
-            f"  initial {variable(number)}[0] = {lut.bits}'h{lut.init:x};\n"
-            f"  (* keep *) wire [{lut.bits - 1}:0] {variable(number)}_word = {variable(number)}[0];\n"
-            for number, lut in rows
-        ]
+        lines = []
+        for number in sorted(taken):
+            lut, name = self.tables[number], variable(number)
+            word, value = f"[{lut.bits - 1}:0]", f"{lut.bits}'h{lut.init:x}"
+            lines += [f"  reg {word} {name} [0:0];\n", f"  initial {name}[0] = {value};\n"]
+            lines.append(f"  (* keep *) wire {word} {name}_word = {name}[0];\n")
         return _declared(_TABLE.sub(place, verilog), "".join(lines))
 
 
