@@ -5,7 +5,8 @@
 // known from the flip of that bit in that cycle.
 
 class Sweep : Lanes {
-    static constexpr uint32_t PARK = 2 * LANES / 3;  // lanes that run where it is worth it
+    // Lanes that must run while others could start earlier, unless some start within so many cycles.
+    static constexpr uint32_t PARK = 7 * LANES / 8, SOON = 4;
     const Trace& trace;
     const Streams& streams;
     uint32_t contents_at;                      // cycle of design.contents
@@ -81,9 +82,9 @@ private:
                 ++next;
             }
             if (!any(busy) && (next == cycles.size() || cycles[next].first > t)) return head;
-            if (next == cycles.size() && left_behind && running() < PARK) {
-                cycles.push_back({t, {}});
-                each(V(busy), [&](uint32_t lane) { cycles.back().second.push_back(park(lane, t)); });
+            const bool more = next < cycles.size() && cycles[next].first <= t + SOON;
+            if (!more && left_behind && running() < PARK) {
+                cycles.insert(cycles.begin() + next, {t, park_all(t)});
                 return head;
             }
             if (next < cycles.size() && cycles[next].first == t) launch(cycles[next].second, t);
@@ -112,11 +113,25 @@ private:
         return count;
     }
 
-    // Take an experiment out of its lane at the start of cycle t; its number in a queue.
-    uint32_t park(uint32_t lane, uint32_t t) {
-        Parked p{experiment[lane], t, bit(astray, lane), strays[lane], own_rows[lane], {}, {}, {}};
+    // Take the experiments out of their lanes at the start of cycle t; their numbers in a queue.
+    Numbers park_all(uint32_t t) {
+        const V lanes = busy;
+        std::array<uint32_t, LANES> place;
+        Numbers queue;
+        each(lanes, [&](uint32_t lane) {
+            place[lane] = uint32_t(parked.size());
+            queue.push_back(uint32_t(job.size() + parked.size()));
+            park(lane, t);
+        });
         for (uint32_t i = 0; i < STATE_BITS; ++i)
-            if (bit(design.q[i], lane) != golden(design.q[i])) p.bits.push_back(i);
+            each((design.q[i] ^ spread(golden(design.q[i]))) & lanes,
+                 [&](uint32_t lane) { parked[place[lane]].bits.push_back(i); });
+        return queue;
+    }
+
+    // All but the bits of the state.
+    void park(uint32_t lane, uint32_t t) {
+        Parked p{experiment[lane], t, bit(astray, lane), strays[lane], own_rows[lane], {}, {}, {}};
         for (const auto& [m, a] : design.memories.touched[lane]) {
             if (!bit(design.memories.dirty_at(m, a), lane)) continue;
             const uint64_t* word = design.memories.word(m, a, lane);
@@ -126,7 +141,6 @@ private:
         clear(astray, lane);
         leave(lane);
         parked.push_back(std::move(p));
-        return uint32_t(job.size() + parked.size() - 1);
     }
 
     void resume(uint32_t lane, Parked& p) {
