@@ -164,18 +164,27 @@ class _Emitter:
 
     def _function(self, n: int, nodes: list[int]) -> str:
         net, here = self.net, set(nodes)
-        lines = [_signature(n) + " {"]
+        lines = [_signature(n) + " {", "V unlike = *differs;"]
         for node in nodes:
             table, *inputs = net.luts[node - net.first_lut]
             used = [x for x in inputs if x]
             names = [f"v{x}" if x in here else self._place(x) for x in used]
             names += [names[0]] * (3 - len(names))
             lines.append(f"const V v{node} = T({table}, {', '.join(names)});")
-            for place, inverted in self.stores.get(node, ()):
-                lines.append(f"{place} = " + (f"NOT(v{node});" if inverted else f"v{node};"))
+            lines += self._stored(node, f"v{node}")
             if node in self._far:
                 lines.append(f"{self._place(node)} = v{node};")
-        return "\n".join(lines) + "\n}\n"
+        return "\n".join(lines) + "\n*differs = unlike;\n}\n"
+
+    def _stored(self, node: int, name: str) -> list[str]:
+        """Lines that store a value where it is wanted; next state is compared on the way."""
+        lines = []
+        for place, inverted in self.stores.get(node, ()):
+            lines.append(f"{place} = " + (f"NOT({name});" if inverted else f"{name};"))
+            if place.startswith("d["):
+                compare = "DIFFERS_NOT" if inverted else "DIFFERS"
+                lines.append(f"unlike = {compare}(unlike, {name}, masks{place[1:]});")
+        return lines
 
     def _place(self, node: int) -> str:
         if node not in self.where:
@@ -185,16 +194,16 @@ class _Emitter:
     def _copies(self, first: int) -> list[tuple[int, str]]:
         """(stage, function) that store what no LUT makes: constants, inputs, other flip-flops."""
         lines: dict[int, list[str]] = {}
-        for node, stores in self.stores.items():
+        for node in self.stores:
             if node < self.net.first_lut:
-                name = self.where[node]
-                texts = [f"{p} = " + (f"NOT({name});" if i else f"{name};") for p, i in stores]
+                texts = self._stored(node, self.where[node])
                 lines.setdefault(self.stage[node], []).extend(texts)
         copies: list[tuple[int, str]] = []
         for stage, own in sorted(lines.items()):
             for start in range(0, len(own), 4 * CHUNK):
                 head = _signature(first + len(copies)) + " {\nconst V zero = {};\n(void)zero;\n"
-                copies.append((stage, head + "\n".join(own[start : start + 4 * CHUNK]) + "\n}\n"))
+                text = "\n".join(["V unlike = *differs;", *own[start : start + 4 * CHUNK]])
+                copies.append((stage, head + text + "\n*differs = unlike;\n}\n"))
         return copies
 
     def _formulas(self) -> str:
@@ -277,7 +286,10 @@ class _Emitter:
 
 
 def _signature(number: int) -> str:
-    return f"void part_{number}(const V* __restrict q, V* __restrict d, V* __restrict w)"
+    return (
+        f"void part_{number}(const V* __restrict q, V* __restrict d, V* __restrict w, "
+        "const int64_t* __restrict masks, V* __restrict differs)"
+    )
 
 
 @functools.cache

@@ -52,6 +52,8 @@ struct Design {
     Vectors first = vectors(STATE_BITS), second = vectors(STATE_BITS), slots = vectors(SLOTS);
     V *q = first.get(), *d = second.get(), *w = slots.get();
     LaneMemories memories{contents, w};
+    std::vector<int64_t> masks = std::vector<int64_t>(STATE_BITS + 8);  // the fault-free next state
+    V differs{};                                     // lanes whose next state is not `masks`
     uint64_t evaluations = 0;
 
     explicit Design(const Contents& start) : contents(start) {}
@@ -73,7 +75,8 @@ struct Design {
     // Outputs, write ports and next state of this cycle.
     void evaluate(const V& busy) {
         ++evaluations;
-#define P(n) part_##n(q, d, w);
+        differs = zeros();
+#define P(n) part_##n(q, d, w, masks.data(), &differs);
 #define R(stage) memories.read(stage, busy);
         TERCET_STEPS(P, R)
 #undef P

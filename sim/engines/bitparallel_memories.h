@@ -79,6 +79,7 @@ struct LaneMemories {
     std::vector<std::unique_ptr<uint64_t[], FreeDeleter>> own;  // [address][lane][words]
     std::array<uint32_t, LANES> differing{};         // words of a lane that differ
     V has{};                                         // lanes with such words
+    V apart{};                                       // lanes that once read elsewhere
     Numbers dirty_words;                             // of each memory, over all lanes
     std::array<std::vector<std::pair<uint32_t, uint32_t>>, LANES> touched;
     std::array<uint64_t, LANES> address{};           // of lanes whose address differs
@@ -128,14 +129,18 @@ struct LaneMemories {
         const bool was = bit(lanes, lane), is = !std::equal(to, to + size, golden_words.at(m, a));
         if (is) std::copy_n(to, size, own_word(m, a, lane));
         if (was == is) return;
+        if (!is) return agree(m, a, lane);
         invert(lanes, lane);
-        dirty_words[m] += is ? 1 : -1;
-        if (is) {
-            if (!differing[lane]++) set(has, lane);
-            touched[lane].push_back({m, a});
-        } else if (!--differing[lane]) {
-            forget(lane);
-        }
+        ++dirty_words[m];
+        if (!differing[lane]++) set(has, lane);
+        touched[lane].push_back({m, a});
+    }
+
+    // A word of the lane that was dirty is the fault-free one.
+    void agree(uint32_t m, uint32_t a, uint32_t lane) {
+        invert(dirty_at(m, a), lane);
+        --dirty_words[m];
+        if (!--differing[lane]) forget(lane);
     }
 
     void forget(uint32_t lane) {
@@ -175,6 +180,7 @@ struct LaneMemories {
                 other |= w[slot + k] ^ spread(one);
             }
             other &= busy;
+            apart |= other;
             if (any(other)) gather(w + slot, bits, other, address.data(), 1);
             for (; i < READS.size() && READS[i].stage == stage && READS[i].group == group; ++i)
                 serve(READS[i], a, other, busy);
@@ -323,13 +329,10 @@ struct LaneMemories {
             log->values.insert(log->values.end(), value.begin(), value.begin() + size);
         }
         const V lanes = dirty_at(m, at) & same;
-        if (any(lanes)) each(lanes, [&](uint32_t lane) {
-            if (full) {
-                postpone(lane, at, value.data(), size);
-            } else {
-                merged(port, lane, &lane_words[size * lane], own_word(m, at, lane), lane_word);
-                postpone(lane, at, lane_word.data(), size);
-            }
+        if (full) each(lanes, [&](uint32_t lane) { agree(m, at, lane); });
+        else each(lanes, [&](uint32_t lane) {
+            merged(port, lane, &lane_words[size * lane], own_word(m, at, lane), lane_word);
+            postpone(lane, at, lane_word.data(), size);
         });
         std::copy_n(value.begin(), size, stored);
     }

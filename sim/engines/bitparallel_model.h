@@ -22,7 +22,7 @@ using Words = std::vector<uint64_t>;
 
 inline V zeros() { return V{}; }
 inline V ones() { return ~V{}; }
-inline V spread(bool bit) { return bit ? ones() : zeros(); }
+inline V spread(bool bit) { return V{} - int64_t(bit); }
 typedef uint64_t __attribute__((may_alias)) Word;  // vectors are also read and written by words
 inline Word* words(V& v) { return reinterpret_cast<Word*>(&v); }
 inline const Word* words(const V& v) { return reinterpret_cast<const Word*>(&v); }
@@ -40,6 +40,24 @@ inline bool any(const V& v) {
     for (int i = 0; i < WORDS; ++i) all |= words(v)[i];
     return all;
 #endif
+}
+
+inline uint32_t count(const V& v) {
+    uint32_t lanes = 0;
+    for (int i = 0; i < WORDS; ++i) lanes += uint32_t(__builtin_popcountll(words(v)[i]));
+    return lanes;
+}
+
+// The first and the last lane of a set that has some.
+inline uint32_t first(const V& v) {
+    int i = 0;
+    while (!words(v)[i]) ++i;
+    return 64 * i + uint32_t(__builtin_ctzll(words(v)[i]));
+}
+inline uint32_t last(const V& v) {
+    int i = WORDS - 1;
+    while (!words(v)[i]) --i;
+    return 64 * i + 63 - uint32_t(__builtin_clzll(words(v)[i]));
 }
 
 // Call `f(lane)` for each lane of the set.

@@ -14,7 +14,8 @@ class Sweep : Lanes {
     V astray{};                                // running in an environment of their own
     std::array<Stray, LANES> strays;
     std::array<Numbers, LANES> own_rows;       // rows of a lane's current frame
-    Numbers free_lanes;
+    V free_lanes{};
+    std::vector<bool> wanders;                 // targets whose experiments read elsewhere
     uint32_t next_limit = 0xffffffffu, ended = 0;
     bool left_behind = false;                  // earlier cycles have experiments to start
     struct Parked {  // an experiment without a lane, at the start of cycle `t`
@@ -29,13 +30,13 @@ class Sweep : Lanes {
     Numbers rows_experiment, rows_cycle;
     Bytes rows_out;
     FrameRows frames;
-    std::vector<int64_t> masks = std::vector<int64_t>(STATE_BITS + 8);
 
 public:
     uint64_t evaluations() const { return design.evaluations; }
 
     Sweep(const GoldenRun& r, const Streams& s, const Job& j, Result& to)
-        : Lanes(r, j, to), trace(r.trace), streams(s), contents_at(0) {}
+        : Lanes(r, j, to), trace(r.trace), streams(s), contents_at(0),
+          wanders(1 + *std::max_element(j.target.begin(), j.target.end())) {}
 
     // Run experiments, sorted by their first cycle.
     void operator()(const uint32_t* order, size_t count) {
@@ -83,7 +84,7 @@ private:
             }
             if (!any(busy) && (next == cycles.size() || cycles[next].first > t)) return head;
             const bool more = next < cycles.size() && cycles[next].first <= t + SOON;
-            if (!more && left_behind && running() < PARK) {
+            if (!more && left_behind && count(busy) < PARK) {
                 cycles.insert(cycles.begin() + next, {t, park_all(t)});
                 return head;
             }
@@ -99,19 +100,13 @@ private:
         contents_at = t;
         design.load(run.state(t));
         stale = zeros();
-        free_lanes.clear();
-        for (uint32_t lane = LANES; lane-- > 1;) free_lanes.push_back(lane);
+        free_lanes = ones();
+        clear(free_lanes, 0);
         next_limit = 0xffffffffu;
         left_behind = false;
     }
 
     // ------------------------------------------------------------------------- to go on with later
-
-    uint32_t running() const {
-        uint32_t count = 0;
-        for (int i = 0; i < WORDS; ++i) count += uint32_t(__builtin_popcountll(words(busy)[i]));
-        return count;
-    }
 
     // Take the experiments out of their lanes at the start of cycle t; their numbers in a queue.
     Numbers park_all(uint32_t t) {
@@ -161,18 +156,16 @@ private:
     // ------------------------------------------------------------------------------------ events
 
     void launch(Numbers& waiting_here, uint32_t t) {
-        if (free_lanes.size() < waiting_here.size() && any(stale)) heal();
-        while (!waiting_here.empty() && !free_lanes.empty()) {
-            const uint32_t lane = free_lanes.back(), number = waiting_here.back();
-            free_lanes.pop_back();
+        if (any(stale) && count(free_lanes) < waiting_here.size()) heal();
+        while (!waiting_here.empty() && any(free_lanes)) {
+            const uint32_t number = waiting_here.back();
             waiting_here.pop_back();
+            const uint32_t x = number < job.size() ? number : parked[number - job.size()].experiment;
+            const uint32_t lane = wanders[job.target[job.first[x]]] ? last(free_lanes) : first(free_lanes);
+            clear(free_lanes, lane);
             set(busy, lane);
             own_rows[lane].clear();
-            uint32_t x = number;
-            if (number >= job.size()) {
-                x = parked[number - job.size()].experiment;
-                resume(lane, parked[number - job.size()]);
-            }
+            if (number >= job.size()) resume(lane, parked[number - job.size()]);
             next_limit = std::min(next_limit, job.limit[x]);
             expect(lane, x, t);
         }
@@ -183,6 +176,7 @@ private:
     void step(uint32_t t) {
         design.drive(&trace.in[(trace.lead + t) * trace.in_bytes]);
         if (any(astray)) each(astray, [&](uint32_t lane) { strays[lane].drive(streams, design.w, lane, t); });
+        expand(run.state(t + 1), design.masks.data());
         design.evaluate(busy);
         observe(t);
         design.advance(busy);
@@ -190,8 +184,8 @@ private:
     }
 
     void observe(uint32_t t) {
-        count(trace.retried, 1);
-        count(trace.corrected, 2);
+        note(trace.retried, 1);
+        note(trace.corrected, 2);
         const V diverged = design.outputs_differ(trace, trace.shake, t) & busy & ~astray;
         if (any(diverged)) each(diverged, [&](uint32_t lane) { stray(lane, t); });
         const V wrong = design.outputs_differ(trace, trace.care, t) & busy & ~astray;
@@ -230,7 +224,7 @@ private:
         own.receive(streams, data.data(), err, own.beat == 0, own.beat == streams.beats_out - 1);
     }
 
-    void count(const Bytes& mask, uint8_t event) {
+    void note(const Bytes& mask, uint8_t event) {
         const V lanes = design.outputs_set(mask) & busy;
         if (any(lanes)) each(lanes, [&](uint32_t lane) { result.events[experiment[lane]] |= event; });
     }
@@ -255,8 +249,7 @@ private:
             if (!strays[lane].same(streams, t)) clear(candidates, lane);
         });
         if (any(candidates)) {
-            expand(run.state(t), masks.data());
-            const Difference differs = t <= job.merge_until ? count_differences() : compare();
+            const Difference differs = t <= job.merge_until ? count_differences() : compared();
             const V same = candidates & ~differs.one;
             each(same, [&](uint32_t lane) {
                 finish(lane, GOLDEN, t);
@@ -306,6 +299,10 @@ private:
     }
 
     void leave(uint32_t lane) {
+        if (bit(design.memories.apart, lane)) {
+            wanders[job.target[job.first[experiment[lane]]]] = true;
+            clear(design.memories.apart, lane);
+        }
         clear(busy, lane);
         set(stale, lane);
         design.memories.reset(lane);
@@ -315,12 +312,12 @@ private:
     // The lane's state is the fault-free one.
     void release(uint32_t lane) {
         clear(stale, lane);
-        free_lanes.push_back(lane);
+        set(free_lanes, lane);
     }
 
     void merge(const V& lanes, uint32_t t) {
         for (uint32_t i = 0; i < STATE_BITS; ++i) {
-            const V differs = (design.q[i] ^ (V{} + masks[i])) & lanes;
+            const V differs = (design.q[i] ^ (V{} + design.masks[i])) & lanes;
             if (!any(differs)) continue;
             each(differs, [&](uint32_t lane) {
                 result.merged_bit[experiment[lane]] = i;
@@ -331,28 +328,15 @@ private:
         }
     }
 
-    // Lanes in which at least one, at least two bits of the state are not those of `masks`.
+    // Lanes in which at least one, at least two bits of the state are not the fault-free ones.
     struct Difference { V one, two; };
 
-    Difference compare() const {
-        V all = zeros(), more = zeros();
-        const V* q = design.q;
-        const int64_t* mask = masks.data();
-        uint32_t i = 0;
-#if defined(__AVX512F__) && !defined(TERCET_PORTABLE)
-        for (; i + 2 <= STATE_BITS; i += 2) {
-            all = _mm512_ternarylogic_epi64(all, q[i], _mm512_set1_epi64(mask[i]), 0xF6);
-            more = _mm512_ternarylogic_epi64(more, q[i + 1], _mm512_set1_epi64(mask[i + 1]), 0xF6);
-        }
-#endif
-        for (; i < STATE_BITS; ++i) all |= q[i] ^ (V{} + mask[i]);
-        return checked({all | more, ones()});
-    }
+    Difference compared() const { return checked({design.differs, ones()}); }
 
     Difference count_differences() const {
         V one = zeros(), two = zeros();
         for (uint32_t i = 0; i < STATE_BITS; ++i) {
-            const V differs = design.q[i] ^ (V{} + masks[i]);
+            const V differs = design.q[i] ^ (V{} + design.masks[i]);
             two |= one & differs;
             one |= differs;
         }
@@ -368,7 +352,7 @@ private:
     void heal() {
         for (uint32_t i = 0; i < STATE_BITS; ++i)
             design.q[i] = (design.q[i] & ~stale) | (spread(golden(design.q[i])) & stale);
-        each(stale, [&](uint32_t lane) { free_lanes.push_back(lane); });
+        free_lanes |= stale;
         stale = zeros();
     }
 };
