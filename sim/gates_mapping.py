@@ -1,9 +1,9 @@
 """The cut netlist mapped to 3-input LUTs by Yosys: `python -m tercet.sim.gates_mapping IN TOP OUT`.
 
 Memories stay memories: each read port becomes an output (its address) and an input (its word).
-Sums become chains of full adders, two LUTs a bit, instead of the carry trees that are quick in
-hardware; everything else is left to ABC. What Verilog leaves undefined is 0, as the other engines
-have it.
+Signed products are recoded by Booth, radix 4; sums become chains of full adders, two LUTs a bit,
+instead of the carry trees that are quick in hardware; everything else is left to ABC. What Verilog
+leaves undefined is 0, as the other engines have it.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ class _Mapper:
         self.run(
             "setundef -zero -undriven", "opt_clean", "opt_expr", "opt_merge", "wreduce", "opt_clean"
         )
+        # The low-power form has the fewest rows and sums them without a tree; signed only.
+        self.run("booth -lowpower t:$mul r:A_SIGNED=1 r:B_SIGNED=1 %i %i", "opt_clean")
         self.run("alumacc", "opt_clean", "maccmap", f"techmap -map {adders}", "techmap")
         self.run("opt_expr", "opt_merge", "opt_clean", "simplemap", "setundef -zero")
         self.run(f"abc -lut 3 -script +{''.join(ABC)}", "opt_clean")
