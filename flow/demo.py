@@ -51,7 +51,7 @@ class Effort:
     audit: int
 
 
-FULL = Effort(tuple(VARIANTS), images=360, faults=30_000, inputs=48, audit=200)
+FULL = Effort(tuple(VARIANTS), images=360, faults=100_000, inputs=48, audit=200)
 QUICK = Effort(("checksum",), images=60, faults=2_000, inputs=32, audit=20)
 
 

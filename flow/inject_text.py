@@ -60,12 +60,15 @@ def _cross(out: Console, found: Result) -> None:
 
 
 def _rates(out: Console, result: Result) -> None:
-    rate, over = result["sdc_critical"], "inputs" if result["exhaustive"] else "faults"
+    rate, intervals = result["sdc_critical"], []
     exposure = rate["vulnerable_bit_cycles"]
+    if not result["exhaustive"]:
+        intervals.append(f"{rate['low']:.3%} to {rate['high']:.3%} over faults")
+    if result["inputs"] > 1:
+        intervals.append(f"{rate['low_inputs']:.3%} to {rate['high_inputs']:.3%} over inputs")
+    stated = f"{', '.join(intervals)}, at {rate['confidence']:.0%}" if intervals else "one input"
     out.print(
-        f"sdc_critical: {rate['avf']:.3%} of experiments ({rate['low']:.3%} to {rate['high']:.3%} "
-        f"over {over}, {rate['low_inputs']:.3%} to {rate['high_inputs']:.3%} over inputs, at "
-        f"{rate['confidence']:.0%})"
+        f"sdc_critical: {rate['avf']:.3%} of experiments ({stated})"
         + ("" if exposure is None else f", {cell(round(exposure))} vulnerable bit-cycles")
     )
     if result["detection_coverage"] is not None:
