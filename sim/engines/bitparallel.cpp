@@ -57,17 +57,19 @@ template <class F> void in_threads(uint32_t workers, F work) {
 
 // One stretch of time a thread: the longer it is, the fuller are the lanes.
 uint64_t sweep_all(const GoldenRun& run, const Streams& streams, const Job& job, Result& result, uint32_t workers) {
-    Numbers order(job.size());
-    for (uint32_t x = 0; x < order.size(); ++x) order[x] = x;
-    std::stable_sort(order.begin(), order.end(),
-                     [&](uint32_t a, uint32_t b) { return job.begin(a) < job.begin(b); });
+    std::vector<std::pair<uint32_t, uint32_t>> starts;
+    for (uint32_t x = 0; x < job.size(); ++x) starts.push_back({job.begin(x), x});
+    std::sort(starts.begin(), starts.end());
+    Numbers order;
+    for (const auto& [begin, x] : starts) order.push_back(x);
+    const Job sorted(job, order);
     std::atomic<uint64_t> evaluations{0};
     in_threads(workers, [&](uint32_t worker) {
-        const size_t from = order.size() * worker / workers, to = order.size() * (worker + 1) / workers;
-        Sweep sweep(run, streams, job, result);
-        sweep(&order[from], to - from);
+        Sweep sweep(run, streams, sorted, result);
+        sweep(uint32_t(order.size() * worker / workers), uint32_t(order.size() * (worker + 1) / workers));
         evaluations += sweep.evaluations();
     });
+    result.reorder(order);
     return evaluations;
 }
 

@@ -20,6 +20,21 @@ struct Job {
         }
     }
 
+    // The experiments of `other` in this order.
+    Job(const Job& other, const Numbers& order) : merge_until(other.merge_until) {
+        for (uint32_t x : order) {
+            first.push_back(uint32_t(target.size()));
+            limit.push_back(other.limit[x]);
+            for (uint32_t e = other.first[x]; e < other.first[x + 1]; ++e) {
+                target.push_back(other.target[e]);
+                mode.push_back(other.mode[e]);
+                start.push_back(other.start[e]);
+                stop.push_back(other.stop[e]);
+            }
+        }
+        first.push_back(uint32_t(target.size()));
+    }
+
     size_t size() const { return limit.size(); }
     uint32_t begin(uint32_t x) const {
         return *std::min_element(&start[first[x]], &start[first[x + 1]]);
@@ -38,6 +53,17 @@ struct Result {
     FrameRows frames;  // of experiments that strayed
 
     explicit Result(size_t count) : ends(count), events(count), strayed(count), end_cycles(count), merged_bit(count) {}
+
+    // From experiments in this order to the caller's.
+    void reorder(const Numbers& order) {
+        const auto one = [&](auto& values) {
+            auto sorted = values;
+            for (size_t i = 0; i < order.size(); ++i) values[order[i]] = sorted[i];
+        };
+        one(ends), one(events), one(strayed), one(end_cycles), one(merged_bit);
+        for (Numbers* rows : {&row_experiment, &frames.experiment})
+            for (uint32_t& x : *rows) x = x == DROPPED ? x : order[x];
+    }
 };
 
 class Lanes {

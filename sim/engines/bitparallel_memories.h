@@ -148,6 +148,17 @@ struct LaneMemories {
         touched[lane].clear();
     }
 
+    // Memory and address of each word of the lane that differs.
+    const std::vector<std::pair<uint32_t, uint32_t>>& differing_words(uint32_t lane) {
+        auto& places = touched[lane];
+        if (places.size() == differing[lane]) return places;
+        std::sort(places.begin(), places.end());
+        places.erase(std::unique(places.begin(), places.end()), places.end());
+        const auto gone = [&](const auto& p) { return !bit(dirty_at(p.first, p.second), lane); };
+        places.erase(std::remove_if(places.begin(), places.end(), gone), places.end());
+        return places;
+    }
+
     // All words of the lane are the fault-free ones.
     void reset(uint32_t lane) {
         for (const auto& [m, a] : touched[lane]) {
@@ -191,6 +202,7 @@ struct LaneMemories {
         const uint32_t m = port.memory, width = MEMORIES[m].width, depth = MEMORIES[m].depth;
         const uint32_t golden_index = index(m, a);
         static const Words nothing(1024);
+        if (log && golden_index < depth) log->access(log->uses, m, golden_index);
         const uint64_t* plain = golden_index < depth ? golden_words.at(m, golden_index) : nothing.data();
         V* to = w + port.data;
         for (uint32_t k = 0; k < width; ++k) to[k] = spread(plain[k >> 6] >> (k & 63) & 1);
@@ -324,6 +336,7 @@ struct LaneMemories {
         uint64_t* stored = golden_words.at(m, at);
         merged(port, 0, lane_words.data(), stored, value);
         if (log) {
+            log->access(full ? log->kills : log->uses, m, at);
             log->changes.push_back({m, at, log->values.size()});
             log->values.insert(log->values.end(), stored, stored + size);
             log->values.insert(log->values.end(), value.begin(), value.begin() + size);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -102,6 +103,27 @@ struct ChangeLog {
     std::vector<Change> changes;
     Words values;
     std::vector<size_t> first{};  // cycle -> index into changes
+    // By memory and word, the cycles that read it or write a part of it; that write all of it.
+    std::vector<std::vector<Numbers>> uses{}, kills{};
+
+    static constexpr uint32_t NEVER = 0xffffffffu;
+
+    ChangeLog() {
+        for (const MemoryRow& row : MEMORIES) {
+            uses.emplace_back(row.depth);
+            kills.emplace_back(row.depth);
+        }
+    }
+    void access(std::vector<std::vector<Numbers>>& to, uint32_t memory, uint32_t address) {
+        Numbers& cycles = to[memory][address];
+        const uint32_t now = uint32_t(first.size() - 1);
+        if (cycles.empty() || cycles.back() != now) cycles.push_back(now);
+    }
+    // The first such cycle from t on.
+    static uint32_t next(const Numbers& cycles, uint32_t t) {
+        const auto found = std::lower_bound(cycles.begin(), cycles.end(), t);
+        return found == cycles.end() ? NEVER : *found;
+    }
 };
 
 // The fault-free words of all memories at the start of a cycle.

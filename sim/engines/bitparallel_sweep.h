@@ -6,7 +6,7 @@
 
 class Sweep : Lanes {
     // Lanes that must run while others could start earlier, unless some start within so many cycles.
-    static constexpr uint32_t PARK = 7 * LANES / 8, SOON = 4;
+    static constexpr uint32_t PARK = 7 * LANES / 8, SOON = 4, WORTH_WAITING = 4;
     const Trace& trace;
     const Streams& streams;
     uint32_t contents_at;                      // cycle of design.contents
@@ -18,8 +18,8 @@ class Sweep : Lanes {
     std::vector<bool> wanders;                 // targets whose experiments read elsewhere
     uint32_t next_limit = 0xffffffffu, ended = 0;
     bool left_behind = false;                  // earlier cycles have experiments to start
-    struct Parked {  // an experiment without a lane, at the start of cycle `t`
-        uint32_t experiment = 0, t = 0;
+    struct Parked {  // an experiment without a lane
+        uint32_t experiment = 0;
         bool astray = false;
         Stray stray;
         Numbers own_rows, bits;                // bits of the state that differ
@@ -27,6 +27,9 @@ class Sweep : Lanes {
         Words words;
     };
     std::vector<Parked> parked;
+    std::array<uint32_t, LANES> look_again{};  // cycle from which a lane may wait outside
+    Numbers spare;                             // entries of `parked` that are free again
+    std::map<uint32_t, Numbers> cycles;        // with the experiments still to start
     Numbers rows_experiment, rows_cycle;
     Bytes rows_out;
     FrameRows frames;
@@ -39,17 +42,10 @@ public:
           wanders(1 + *std::max_element(j.target.begin(), j.target.end())) {}
 
     // Run experiments, sorted by their first cycle.
-    void operator()(const uint32_t* order, size_t count) {
-        std::vector<std::pair<uint32_t, Numbers>> cycles;  // with the experiments still to start
-        for (size_t i = 0; i < count; ++i) {
-            const uint32_t t = job.begin(order[i]);
-            if (cycles.empty() || cycles.back().first != t) cycles.push_back({t, {}});
-            cycles.back().second.push_back(order[i]);
-        }
-        size_t head = 0;
-        while (head < cycles.size()) {
-            head = pass(cycles, head);
-            while (head < cycles.size() && cycles[head].second.empty()) ++head;
+    void operator()(uint32_t begin, uint32_t end) {
+        for (uint32_t x = begin; x < end; ++x) cycles[job.begin(x)].push_back(x);
+        while (!cycles.empty()) {
+            pass();
             tell();
         }
         const std::lock_guard<std::mutex> lock(result.guard);
@@ -74,21 +70,22 @@ private:
 
     // From the first cycle with experiments to start until no lane runs and none starts soon, or
     // until lanes are free that earlier cycles could use.
-    size_t pass(std::vector<std::pair<uint32_t, Numbers>>& cycles, size_t head) {
-        uint32_t t = cycles[head].first;
+    void pass() {
+        uint32_t t = cycles.begin()->first;
         restore(t);
-        for (size_t next = head;; ++t) {
-            while (next < cycles.size() && (cycles[next].first < t || cycles[next].second.empty())) {
-                left_behind |= !cycles[next].second.empty();
-                ++next;
+        for (;; ++t) {
+            const auto next = cycles.lower_bound(t);
+            const uint32_t start = next == cycles.end() ? ChangeLog::NEVER : next->first;
+            if (!any(busy) && start > t) return;
+            if (left_behind && start > t + SOON && count(busy) < PARK) {
+                cycles[t] = park_all(t);
+                return;
             }
-            if (!any(busy) && (next == cycles.size() || cycles[next].first > t)) return head;
-            const bool more = next < cycles.size() && cycles[next].first <= t + SOON;
-            if (!more && left_behind && count(busy) < PARK) {
-                cycles.insert(cycles.begin() + next, {t, park_all(t)});
-                return head;
+            if (start == t) {
+                launch(next->second, t);
+                if (next->second.empty()) cycles.erase(next);
+                else left_behind = true;
             }
-            if (next < cycles.size() && cycles[next].first == t) launch(cycles[next].second, t);
             strike(t);
             step(t);
             settle(t + 1);
@@ -114,9 +111,8 @@ private:
         std::array<uint32_t, LANES> place;
         Numbers queue;
         each(lanes, [&](uint32_t lane) {
-            place[lane] = uint32_t(parked.size());
-            queue.push_back(uint32_t(job.size() + parked.size()));
-            park(lane, t);
+            queue.push_back(park(lane, t, t));
+            place[lane] = queue.back() - uint32_t(job.size());
         });
         for (uint32_t i = 0; i < STATE_BITS; ++i)
             each((design.q[i] ^ spread(golden(design.q[i]))) & lanes,
@@ -124,18 +120,28 @@ private:
         return queue;
     }
 
-    // All but the bits of the state.
-    void park(uint32_t lane, uint32_t t) {
-        Parked p{experiment[lane], t, bit(astray, lane), strays[lane], own_rows[lane], {}, {}, {}};
-        for (const auto& [m, a] : design.memories.touched[lane]) {
-            if (!bit(design.memories.dirty_at(m, a), lane)) continue;
+    // All but the bits of the state, at the start of cycle t, to go on in cycle `until` of which
+    // only words differ that are not overwritten before; its number in a queue.
+    uint32_t park(uint32_t lane, uint32_t t, uint32_t until) {
+        if (spare.empty()) {
+            spare.push_back(uint32_t(parked.size()));
+            parked.emplace_back();
+        }
+        const uint32_t entry = spare.back();
+        spare.pop_back();
+        Parked& p = parked[entry];
+        p.experiment = experiment[lane];
+        p.own_rows.swap(own_rows[lane]);
+        if ((p.astray = bit(astray, lane))) p.stray = strays[lane];
+        for (const auto& [m, a] : design.memories.differing_words(lane)) {
+            if (ChangeLog::next(run.log.kills[m][a], t) < until) continue;
             const uint64_t* word = design.memories.word(m, a, lane);
             p.places.push_back({m, a});
             p.words.insert(p.words.end(), word, word + design.contents.size[m]);
         }
         clear(astray, lane);
         leave(lane);
-        parked.push_back(std::move(p));
+        return uint32_t(job.size() + entry);
     }
 
     void resume(uint32_t lane, Parked& p) {
@@ -145,12 +151,14 @@ private:
             design.memories.put(m, a, lane, word);
             word += design.contents.size[m];
         }
-        own_rows[lane] = std::move(p.own_rows);
+        own_rows[lane].swap(p.own_rows);
         if (p.astray) {
             set(astray, lane);
-            strays[lane] = std::move(p.stray);
+            std::swap(strays[lane], p.stray);
         }
-        p = Parked{};
+        for (auto clear_all : {&p.own_rows, &p.bits}) clear_all->clear();
+        p.places.clear();
+        p.words.clear();
     }
 
     // ------------------------------------------------------------------------------------ events
@@ -165,7 +173,11 @@ private:
             clear(free_lanes, lane);
             set(busy, lane);
             own_rows[lane].clear();
-            if (number >= job.size()) resume(lane, parked[number - job.size()]);
+            look_again[lane] = 0;
+            if (number >= job.size()) {
+                resume(lane, parked[number - job.size()]);
+                spare.push_back(number - uint32_t(job.size()));
+            }
             next_limit = std::min(next_limit, job.limit[x]);
             expect(lane, x, t);
         }
@@ -244,18 +256,20 @@ private:
     // At the start of cycle t: lanes that are golden again, and lanes whose watch ends.
     void settle(uint32_t t) {
         release_stuck(t);
-        V candidates = busy & ~waiting & ~design.memories.has;
+        V candidates = busy & ~waiting;
         if (any(astray)) each(astray, [&](uint32_t lane) {
             if (!strays[lane].same(streams, t)) clear(candidates, lane);
         });
         if (any(candidates)) {
             const Difference differs = t <= job.merge_until ? count_differences() : compared();
-            const V same = candidates & ~differs.one;
+            const V& remember = design.memories.has;
+            each(candidates & ~differs.one & remember, [&](uint32_t lane) { wait(lane, t); });
+            const V same = candidates & ~differs.one & ~remember & busy;
             each(same, [&](uint32_t lane) {
                 finish(lane, GOLDEN, t);
                 release(lane);
             });
-            const V single = candidates & differs.one & ~differs.two & ~astray;
+            const V single = candidates & differs.one & ~differs.two & ~remember & ~astray;
             if (any(single)) merge(single, t);
         }
         if (any(astray)) each(V(astray), [&](uint32_t lane) { judge(lane, t); });
@@ -265,6 +279,31 @@ private:
             if (job.limit[experiment[lane]] <= t) finish(lane, BOUND, t);
             else next_limit = std::min(next_limit, job.limit[experiment[lane]]);
         });
+    }
+
+    // At the start of cycle t only words of memories differ: all stays golden until one is read. The
+    // lane waits for that outside; what nothing reads before the watch ends is decided now.
+    void wait(uint32_t lane, uint32_t t) {
+        if (t < look_again[lane]) return;
+        uint32_t until = ChangeLog::NEVER, golden_from = 0;
+        for (const auto& [m, a] : design.memories.differing_words(lane)) {
+            const uint32_t use = ChangeLog::next(run.log.uses[m][a], t);
+            const uint32_t kill = ChangeLog::next(run.log.kills[m][a], t);
+            golden_from = std::max(golden_from, kill);
+            if (use <= kill) until = std::min(until, use);
+            if (until >= t + WORTH_WAITING) continue;
+            look_again[lane] = until + 1;
+            return;
+        }
+        const uint32_t limit = job.limit[experiment[lane]];
+        if (until >= limit) {
+            const bool again = golden_from < limit;
+            finish(lane, again ? GOLDEN : BOUND, again ? golden_from + 1 : limit);
+        } else {
+            if (bit(astray, lane)) return;
+            cycles[until].push_back(park(lane, t, until));
+        }
+        release(lane);
     }
 
     // A lane with an environment of its own that is not golden.
