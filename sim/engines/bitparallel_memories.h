@@ -159,6 +159,23 @@ struct LaneMemories {
         return places;
     }
 
+    // Whether at the start of cycle t the words of the lane are the fault-free ones of an earlier one.
+    bool as_before(uint32_t lane, const ChangeLog& changes, uint32_t cycle, uint32_t t) {
+        std::map<std::pair<uint32_t, uint32_t>, size_t> then;  // words written since: the old value
+        for (size_t i = changes.first[cycle]; i < changes.first[t]; ++i) {
+            const Change& c = changes.changes[i];
+            then.insert({{c.memory, c.address}, c.at});
+        }
+        uint32_t explained = 0;
+        for (const auto& [place, at] : then) {
+            const auto [m, a] = place;
+            const uint64_t *old = &changes.values[at], *now = word(m, a, lane);
+            if (!std::equal(now, now + golden_words.size[m], old)) return false;
+            explained += bit(dirty_at(m, a), lane);
+        }
+        return explained == differing[lane];
+    }
+
     // All words of the lane are the fault-free ones.
     void reset(uint32_t lane) {
         for (const auto& [m, a] : touched[lane]) {

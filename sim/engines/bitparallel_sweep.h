@@ -311,7 +311,10 @@ private:
         const Stray& own = strays[lane];
         if (!bit(waiting, lane)) {
             const uint32_t reached = own.late(streams);
-            if (reached && reached != t && reaches(lane, reached)) return finish(lane, DIVERGED, t);
+            if (reached && reached != t && reaches(lane, reached)) {
+                if (reached < run.from || reached > t) return finish(lane, DIVERGED, t);
+                if (design.memories.as_before(lane, run.log, reached, t)) return finish(lane, GOLDEN, t);
+            }
         }
         if (own.frame >= own.end_frame) return finish(lane, BOUND, t);
         if (t > streams.frame_done[own.frame] + streams.slack_cycles) return finish(lane, HANG, t);
