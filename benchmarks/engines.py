@@ -77,6 +77,13 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
+def latency(prepared: Prepared) -> int:
+    """Cycles of the first inference, from its first beat in to its last beat out."""
+    golden = prepared.golden
+    first = int(np.searchsorted(golden.accepted_at, 1)) - 1
+    return int(golden.done[0]) - first + 1
+
+
 def drawn(prepared: Prepared, count: int) -> Faults:
     """Flips of flip-flop bits in the window."""
     rng = np.random.default_rng(SEED)
@@ -96,7 +103,10 @@ def measure(directory: Path, *, audit: bool, faults: int = FAULTS) -> bool:
     prepared, seconds, _ = timed(lambda: steady.prepare(directory, None, INPUTS, 0))
     design = prepared.model.design
     start, stop = prepared.stimulus.window(prepared.golden)
-    print(f"\n{directory.name}: {design.ff_bits:,} flip-flop bits, {stop - start:,} cycles")
+    print(
+        f"\n{directory.name}: {design.ff_bits:,} flip-flop bits; struck in {stop - start:,} cycles, "
+        f"{latency(prepared)} from the first beat in to the first result"
+    )
     program, lanes_seconds, clock = timed(
         lambda: gates_build.build(design.cut, prepared.model.manifest.top)
     )
