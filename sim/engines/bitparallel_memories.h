@@ -159,18 +159,20 @@ struct LaneMemories {
         return places;
     }
 
-    // Whether at the start of cycle t the words of the lane are the fault-free ones of an earlier one.
-    bool as_before(uint32_t lane, const ChangeLog& changes, uint32_t cycle, uint32_t t) {
-        std::map<std::pair<uint32_t, uint32_t>, size_t> then;  // words written since: the old value
-        for (size_t i = changes.first[cycle]; i < changes.first[t]; ++i) {
+    // Whether at the start of cycle t the words of the lane are the fault-free ones of another cycle.
+    bool as_in(uint32_t cycle, uint32_t lane, const ChangeLog& changes, uint32_t t) {
+        std::map<std::pair<uint32_t, uint32_t>, size_t> then;  // words that change between: the value
+        const size_t from = changes.first[std::min(cycle, t)], to = changes.first[std::max(cycle, t)];
+        for (size_t i = from; i < to; ++i) {
             const Change& c = changes.changes[i];
-            then.insert({{c.memory, c.address}, c.at});
+            if (cycle < t) then.insert({{c.memory, c.address}, c.at});
+            else then[{c.memory, c.address}] = c.at + golden_words.size[c.memory];
         }
         uint32_t explained = 0;
         for (const auto& [place, at] : then) {
             const auto [m, a] = place;
-            const uint64_t *old = &changes.values[at], *now = word(m, a, lane);
-            if (!std::equal(now, now + golden_words.size[m], old)) return false;
+            const uint64_t *other = &changes.values[at], *now = word(m, a, lane);
+            if (!std::equal(now, now + golden_words.size[m], other)) return false;
             explained += bit(dirty_at(m, a), lane);
         }
         return explained == differing[lane];

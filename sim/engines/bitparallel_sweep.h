@@ -292,7 +292,7 @@ private:
             golden_from = std::max(golden_from, kill);
             if (use <= kill) until = std::min(until, use);
             if (until >= t + WORTH_WAITING) continue;
-            look_again[lane] = until + 1;
+            look_again[lane] = until + 4;
             return;
         }
         const uint32_t limit = job.limit[experiment[lane]];
@@ -312,8 +312,8 @@ private:
         if (!bit(waiting, lane)) {
             const uint32_t reached = own.late(streams);
             if (reached && reached != t && reaches(lane, reached)) {
-                if (reached < run.from || reached > t) return finish(lane, DIVERGED, t);
-                if (design.memories.as_before(lane, run.log, reached, t)) return finish(lane, GOLDEN, t);
+                if (reached < run.from || reached > run.to) return finish(lane, DIVERGED, t);
+                if (design.memories.as_in(reached, lane, run.log, t)) return finish(lane, GOLDEN, t);
             }
         }
         if (own.frame >= own.end_frame) return finish(lane, BOUND, t);

@@ -116,19 +116,23 @@ def test_progress_counts_every_experiment(plain):
     assert sum(done) == 2000
 
 
-def test_a_handshake_that_differs_is_run_natively(plain, monkeypatch):
-    calls = []
-
-    def counted(prepared, faults, **options):
-        calls.append(len(faults))
-        return native_inject(prepared, faults, **options)
-
-    native_inject = native.inject
-    monkeypatch.setattr(native, "inject", counted)
+def test_a_handshake_that_differs_is_followed_in_its_lane(plain):
     _, cycle, target = drawn(plain, 2000)
-    bitparallel.inject(plain, Faults.single(cycle, target))
+    seen = bitparallel.Lanes(plain).sweep(Faults.single(cycle, target))
 
-    assert 0 < calls[0] < 1000
+    assert (seen.ends == bitparallel.DIVERGED).sum() < seen.strayed.sum() / 2
+
+
+def test_an_experiment_that_is_given_up_is_run_natively(plain):
+    _, cycle, target = drawn(plain, 2000)
+    faults, lanes = Faults.single(cycle, target), bitparallel.Lanes(plain)
+    seen = lanes.sweep(faults)
+    given_up = np.arange(len(faults)) % 7 == 0
+    ends = np.where(given_up, bitparallel.DIVERGED, seen.ends).astype(np.uint8)
+    left = lanes.observed(dataclasses.replace(seen, ends=ends))
+
+    assert not np.isin(left.experiment, np.flatnonzero(given_up)).any()
+    assert_same(lanes.with_diverged(faults, left, given_up), native.inject(plain, faults))
 
 
 def test_another_fault_free_run_is_noticed(plain):
