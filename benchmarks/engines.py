@@ -3,9 +3,10 @@
 `python benchmarks/engines.py [--data DIR] [--design DIR ...]`: flips of flip-flop bits, uniform
 over bits and cycles of eight inputs back to back; DIR/w2.npz holds trained weights and frames,
 without it they are random. Each engine gets the same faults; all results are compared. `--design`
-repeats the table for build directories, without cocotb. Rates are per second of processor time of
-all processes, since the machine may be busy; two workers against one is time on the clock, and
-means something on an idle machine only.
+repeats the table for build directories with two inputs, a tenth of the faults, 50 cycles of
+exhaustive ones, and without cocotb. Rates are per second of processor time of all processes, since
+the machine may be busy; two workers against one is time on the clock, and means something on an
+idle machine only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tercet.sim.steady import Prepared
 SEED = 4
 INPUTS = 8
 FAULTS, COCOTB_FAULTS, DIRECT = 200_000, 300, 50_000
+PART = 50  # cycles of a larger design that are exhaustive
 FOLDING = {"hidden": Fold(8, 4), "logits": Fold(10, 4)}
 
 
@@ -84,10 +86,10 @@ def latency(prepared: Prepared) -> int:
     return int(golden.done[0]) - first + 1
 
 
-def drawn(prepared: Prepared, count: int) -> Faults:
-    """Flips of flip-flop bits in the window."""
+def drawn(prepared: Prepared, count: int, window: tuple[int, int] | None = None) -> Faults:
+    """Flips of flip-flop bits in these cycles, default the window of the stimulus."""
     rng = np.random.default_rng(SEED)
-    cycle = rng.integers(*prepared.stimulus.window(prepared.golden), count)
+    cycle = rng.integers(*(window or prepared.stimulus.window(prepared.golden)), count)
     return Faults.single(cycle, rng.integers(0, prepared.model.design.ff_bits, count))
 
 
@@ -100,11 +102,13 @@ def row(name: str, faults: int, seconds: float, clock: float) -> float:
 
 def measure(directory: Path, *, audit: bool, faults: int = FAULTS) -> bool:
     """The table of one design; whether all engines agreed."""
-    prepared, seconds, _ = timed(lambda: steady.prepare(directory, None, INPUTS, 0))
+    inputs = INPUTS if audit else 2
+    prepared, seconds, _ = timed(lambda: steady.prepare(directory, None, inputs, 0))
     design = prepared.model.design
     start, stop = prepared.stimulus.window(prepared.golden)
     print(
-        f"\n{directory.name}: {design.ff_bits:,} flip-flop bits; struck in {stop - start:,} cycles, "
+        f"\n{directory.name}: {design.ff_bits:,} flip-flop bits; "
+        f"struck in {stop - start:,} cycles; "
         f"{latency(prepared)} from the first beat in to the first result"
     )
     program, lanes_seconds, clock = timed(
@@ -121,12 +125,12 @@ def measure(directory: Path, *, audit: bool, faults: int = FAULTS) -> bool:
     rates["bitparallel"] = row("bitparallel", faults, used, clock)
     both, used, half = timed(lambda: bitparallel.inject(prepared, chosen, workers=2))
     row("  two workers", faults, used, half)
-    fates, used, spent = timed(lambda: exhaustive.run(prepared, workers=1))
+    window = (start, stop) if audit else (start, min(stop, start + PART))
+    fates, used, spent = timed(lambda: exhaustive.run(prepared, *window, workers=1))
     rates["exhaustive"] = row("exhaustive", fates.faults, used, spent)
-    print(
-        f"  of these simulated: {fates.simulated:,}; one input: {used / INPUTS:.2f} s of processor"
-    )
-    direct = chosen.part(0, min(DIRECT, faults))
+    single = f"; one input: {used / INPUTS:.2f} s of processor" if audit else ""
+    print(f"  of these simulated: {fates.simulated:,}{single}")
+    direct = drawn(prepared, min(DIRECT, faults), window)
     inherited = fates.of(direct.start, direct.target)
     agreed = same(alone, lanes) and same(lanes, both)
     agreed &= same(native.inject(prepared, direct), inherited)
