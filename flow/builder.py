@@ -235,6 +235,7 @@ def _manifest(
         "layers": [_layer(layer, design.folding) for layer in layers],
         "latency_cycles": timing.latency_cycles,
         "initiation_interval": timing.initiation_interval,
+        "spacings": list(timing.spacings),
         "last_beat_cycles": list(timing.last_beat_cycles[:FRAMES]),
         "sites": {
             "ff_bits": sum(register["width"] for register in registers),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +43,14 @@ class Timing:
 
     @property
     def initiation_interval(self) -> int:
-        """Spacing of the last two frames' last beats."""
-        return self.last_beat_cycles[-1] - self.last_beat_cycles[-2]
+        """Spacing of the last frames' last beats; the larger one where two alternate."""
+        return max(b - a for a, b in itertools.pairwise(self.last_beat_cycles[-3:]))
+
+    @property
+    def spacings(self) -> tuple[int, ...]:
+        """Every spacing of last beats from the third frame on, in ascending order."""
+        ends = self.last_beat_cycles[1:]
+        return tuple(sorted({b - a for a, b in itertools.pairwise(ends)}))
 
 
 def initiation_interval(layers: tuple[LayerConfig, ...]) -> int:

@@ -198,6 +198,7 @@ class Manifest:
     layers: tuple[Layer, ...]
     latency_cycles: int
     initiation_interval: int
+    spacings: tuple[int, ...]
     last_beat_cycles: tuple[int, ...]
     ff_bits: int
     registers: tuple[Register, ...]
@@ -301,6 +302,15 @@ def _parse(path: Path) -> Fields:
     return Fields(path, "", value)
 
 
+def _spacings(fields: Fields) -> tuple[int, ...]:
+    """Spacings of last beats; without the key every one is the interval."""
+    interval = fields.integer("initiation_interval", 1)
+    found = fields.integers("spacings", 1) if "spacings" in fields.value else (interval,)
+    if interval not in found:
+        raise fields.error("spacings", f"must hold the initiation_interval {interval}")
+    return found
+
+
 def load(directory: Path) -> Manifest:
     """Read and check DIR/manifest.json; raises InputError naming the file and the key."""
     fields = _parse(directory / "manifest.json")
@@ -321,6 +331,7 @@ def load(directory: Path) -> Manifest:
         layers=fields.each("layers", _layer),
         latency_cycles=fields.integer("latency_cycles", 1),
         initiation_interval=fields.integer("initiation_interval", 1),
+        spacings=_spacings(fields),
         last_beat_cycles=fields.integers("last_beat_cycles"),
         ff_bits=sites.integer("ff_bits"),
         registers=sites.each("registers", _register),

@@ -94,7 +94,7 @@ def _layout(found: Manifest, names: list[str]) -> dict[str, object]:
         "clock": found.clock,
         "reset": found.reset,
         "latency_cycles": found.latency_cycles,
-        "initiation_interval": found.initiation_interval,
+        "spacings": list(found.spacings),
         "last_beat_cycles": list(found.last_beat_cycles),
         "streams": {name: _signals(s) for name, s in zip(names, streams, strict=True)},
     }

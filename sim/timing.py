@@ -15,6 +15,7 @@ def judge(found: Manifest, outcome: Outcome) -> tuple[bool, dict[str, Any]]:
     predicted = {
         "latency_cycles": found.latency_cycles,
         "initiation_interval": found.initiation_interval,
+        "spacings": list(found.spacings),
         "last_beat_cycles": list(found.last_beat_cycles),
     }
     lines = [
@@ -30,10 +31,10 @@ def _measure(outcome: Outcome) -> dict[str, object]:
     """Cycles from the first input beat to the frames' last output beats, and their spacing."""
     ends = [end - outcome.starts[0] for end in outcome.output.ends]
     spacings = sorted({after - before for before, after in itertools.pairwise(ends[1:])})
-    interval: object = spacings[0] if len(spacings) == 1 else spacings
     return {
         "frames": len(ends),
         "latency_cycles": ends[0] if ends else None,
-        "initiation_interval": interval,
+        "initiation_interval": max(spacings, default=None),
+        "spacings": spacings,
         "last_beat_cycles": ends[:3],
     }

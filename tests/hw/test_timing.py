@@ -9,7 +9,7 @@ import pytest
 from tercet.hw.config import INPUT
 from tercet.hw.configure import Fold, configure
 from tercet.hw.linear_config import LinearConfig
-from tercet.hw.timing import initiation_interval, recurrence, sized
+from tercet.hw.timing import Timing, initiation_interval, recurrence, sized
 from tercet.quant import ir, reference
 from tercet.sim.expected import random_frames
 
@@ -95,6 +95,12 @@ def test_a_converter_between_widths_that_do_not_divide_can_be_the_slowest(bench)
 
     assert max(layer.cycles_per_frame for layer in layers) == 48
     assert initiation_interval(layers) == np.diff(run.last_cycles)[-1] == 64
+
+
+def test_of_two_spacings_that_alternate_the_larger_is_the_interval():
+    assert Timing((9, 19, 30, 40, 51), {}).initiation_interval == 11
+    assert Timing((9, 19, 30, 40, 51), {}).spacings == (10, 11)
+    assert Timing((9, 19), {}).initiation_interval == 10
 
 
 def test_random_networks_cover_every_operator_with_a_circuit(random_network):

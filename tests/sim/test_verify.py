@@ -87,7 +87,8 @@ def test_wrong_prediction_fails_timing_on_the_clocked_harness(small_dir: Path) -
 
     assert [b["name"] for b in result["benches"] if not b["passed"]] == ["timing"]
     assert bench(result, "timing")["report"] == [
-        "initiation_interval: measured 22, the manifest says 21"
+        "initiation_interval: measured 22, the manifest says 21",
+        "spacings: measured [22], the manifest says [21]",
     ]
 
 
@@ -160,7 +161,8 @@ def test_wrong_prediction_fails_timing_only(small_dir: Path) -> None:
 
     assert [b["name"] for b in result["benches"] if not b["passed"]] == ["timing"]
     assert bench(result, "timing")["report"] == [
-        "initiation_interval: measured 22, the manifest says 21"
+        "initiation_interval: measured 22, the manifest says 21",
+        "spacings: measured [22], the manifest says [21]",
     ]
 
 
