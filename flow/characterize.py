@@ -144,6 +144,7 @@ def fit(path: Path) -> dict[str, Any]:
             "luts": round(float(np.abs(errors).mean()), 4),
             "median": round(float(np.median(np.abs(errors))), 4),
             "worst": round(float(np.abs(errors).max()), 4),
+            "more": round(float(np.quantile(1 / (1 + errors) - 1, 0.9)), 4),
             "ffs": round(float(np.mean(wrong)), 4),
         },
         "prices": solve(equations),
