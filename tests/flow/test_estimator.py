@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -217,14 +216,3 @@ def test_no_tool_and_no_framework_is_loaded(tmp_path, graph):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert done.stdout.strip() == "[]"
-
-
-def test_hundreds_of_foldings_a_second(graph):
-    """A bound that a busy machine keeps; benchmarks/estimate.py shows the rate."""
-    folds = [Fold(pe, simd) for pe in (1, 2, 4, 8) for simd in (1, 3, 9)]
-    estimate(graph, folding=FOLDING)
-    started = time.process_time()
-    for fold in folds:
-        estimate(graph, folding={**FOLDING, "conv": fold})
-
-    assert (time.process_time() - started) / len(folds) < 0.02
