@@ -15,10 +15,10 @@ from ..hw.config import LayerConfig
 from ..hw.configure import Fold, Protection, circuit_nodes, configure
 from ..hw.timing import Timing, recurrence
 from ..quant.errors import InputError
-from ..quant.ir import Graph, IntArray
+from ..quant.ir import Conv2d, Dense, Graph, IntArray
 from ..quant.names import printable
 from .folding import balance
-from .passes.gather_neurons import gather_neurons
+from .passes.gather_neurons import Wanted, gather_neurons
 from .plan import Plan, protect
 
 __all__ = ["Design", "arrange", "prepare"]
@@ -83,15 +83,27 @@ def arrange(
     protection: Mapping[str, Protection],
 ) -> Design:
     """The design whose protected neurons (in the graph's order) are known already."""
-    lanes = {name: fold.pe for name, fold in folding.items()}
-    chosen = {name: guard.neurons for name, guard in protection.items()}
-    moved, permutation = gather_neurons(graph, chosen, lanes)
+    moved, permutation = gather_neurons(graph, _wanted(graph, folding, protection))
     placed = {
         name: replace(guard, neurons=_positions(guard.neurons, permutation.get(name)))
         for name, guard in protection.items()
     }
     layers = configure(moved, folding, placed)
     return Design(graph, folding, plan, protection, layers, permutation)
+
+
+def _wanted(
+    graph: Graph, folding: Mapping[str, Fold], protection: Mapping[str, Protection]
+) -> dict[str, Wanted]:
+    """The neurons to gather; a lane costs the bits of its weights that are multiplied at once."""
+    found = {}
+    for name, guard in protection.items():
+        if guard.neurons:
+            node, fold = graph.node(name), folding[name]
+            assert isinstance(node, Conv2d | Dense)
+            cost = fold.simd * node.weight_bits
+            found[name] = Wanted(guard.neurons, fold.pe, cost=cost)
+    return found
 
 
 def _positions(neurons: tuple[int, ...], order: IntArray | None) -> tuple[int, ...]:

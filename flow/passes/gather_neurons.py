@@ -1,8 +1,10 @@
-"""Permute output channels so that chosen neurons share lanes.
+"""Permute channels so that chosen neurons share lanes, or passes, in any graph.
 
-A folded layer maps channel q to lane q mod pe. Before: the chosen neurons lie anywhere. After: they
-fill the lowest lanes, and every consumer's weights follow. Exact: only the order of channels
-changes; graph input and output keep theirs. Source: design, section 4 (S4 folded onto lanes).
+Before: the chosen neurons lie anywhere. After: they share as few hardened lanes (in space) or
+passes (in time) as the ties between channels allow, and every reader's weights and tables follow.
+`channel_ties` says what moves together, `place_neurons` where to. Exact: only the order of channels
+changes; graph input, graph output and what ArgMax reads keep theirs.
+Source: design, section 4 (S4 folded onto lanes).
 """
 
 from __future__ import annotations
@@ -13,125 +15,94 @@ from typing import Any
 
 import numpy as np
 
-from ...quant import shapes
 from ...quant.ir import (
-    ArgMax,
+    AvgPool,
+    Concat,
     Conv2d,
     Dense,
-    Flatten,
+    GlobalAvgPool,
     Graph,
     IntArray,
     Node,
     Requantize,
     Thresholds,
 )
+from .channel_ties import Run, channel_ties, depthwise
+from .place_neurons import Wanted, place
 
-__all__ = ["gather_neurons"]
+__all__ = ["Wanted", "gather_neurons"]
 
 
-def gather_neurons(
-    graph: Graph, neurons: Mapping[str, tuple[int, ...]], lanes: Mapping[str, int]
-) -> tuple[Graph, dict[str, IntArray]]:
-    """The permuted graph, and for each permuted layer the neuron at each channel position.
+def gather_neurons(graph: Graph, wanted: Mapping[str, Wanted]) -> tuple[Graph, dict[str, IntArray]]:
+    """The permuted graph, and for each permuted node the channel at each channel position.
 
-    `neurons` are the chosen output channels of each layer, `lanes` its `pe`. Layers
-    whose order is fixed (the logits) are left as they are, and so is a graph that is not a chain.
+    `wanted` names the chosen output channels of convolutions and dense layers. A node that is not
+    in the result has its channels where they were.
     """
-    if not any(neurons.values()) or not _is_chain(graph):
+    if not any(want.neurons for want in wanted.values()):
         return graph, {}
-    sizes = shapes.infer(graph)
-    order: dict[str, IntArray] = {}
-    nodes: list[Node] = []
-    for node in graph:
-        incoming = order.get(node.inputs[0])
-        if isinstance(node, Conv2d | Dense):
-            node = _read(node, incoming)
-            found = _order(graph, node, neurons.get(node.name, ()), lanes.get(node.name, 1))
-            if found is not None:
-                node = _write(node, found)
-                order[node.name] = found
-        elif incoming is not None:
-            assert not isinstance(node, ArgMax), "the order of logits is fixed"
-            order[node.name] = incoming
-            if isinstance(node, Flatten):
-                order[node.name] = _flat(incoming, sizes[node.inputs[0]])
-            elif isinstance(getattr(node, "requantize", None), Requantize):
-                fields: dict[str, Any] = {"requantize": _table(node.requantize, incoming)}  # type: ignore[attr-defined]
-                node = dataclasses.replace(node, **fields)
-        nodes.append(node)
-    return dataclasses.replace(graph, nodes=tuple(nodes)), order
+    ties = channel_ties(graph)
+    placed = place(ties, wanted)
+    orders = {
+        name: _order(runs, placed)
+        for name, runs in ties.runs.items()
+        if any(run.block in placed for run in runs)
+    }
+    if not orders:
+        return graph, {}
+    nodes = tuple(_follow(node, orders) for node in graph)
+    return dataclasses.replace(graph, nodes=nodes), orders
 
 
-def _is_chain(graph: Graph) -> bool:
-    """Whether every node reads the one before it."""
-    names = (graph.input_name, *(node.name for node in graph))
-    return all(node.inputs == (source,) for node, source in zip(graph, names, strict=False))
-
-
-def _order(graph: Graph, node: Conv2d | Dense, chosen: tuple[int, ...], pe: int) -> IntArray | None:
-    """Neuron at each position, or None when nothing moves or nothing may."""
-    blocks = _blocks(graph, node)
-    if not chosen or blocks is None:
-        return None
-    wanted = set(chosen)
-    order = np.arange(node.out_channels, dtype=np.int64)
-    for block in np.unique(blocks):
-        members = np.flatnonzero(blocks == block)
-        positions = sorted(members.tolist(), key=lambda q: (q % pe, q))
-        here = wanted.intersection(positions)
-        if {q % pe for q in here} <= {q % pe for q in positions[: len(here)]}:
-            continue  # they share the lowest lanes already
-        ranked = sorted(members.tolist(), key=lambda n: (n not in wanted, n))
-        order[positions] = ranked
-    return None if (order == np.arange(len(order))).all() else order
-
-
-def _blocks(graph: Graph, node: Conv2d | Dense) -> IntArray | None:
-    """Block of each channel inside which it may move; None when the order is fixed."""
-    channels = np.arange(node.out_channels, dtype=np.int64)
-    groups = node.groups if isinstance(node, Conv2d) else 1
-    blocks = channels // (node.out_channels // groups)
-    name = node.name
-    while True:
-        consumers = graph.consumers(name)
-        if not consumers or isinstance(consumers[0], ArgMax):
-            return None
-        if isinstance(consumers[0], Conv2d):
-            reader = consumers[0]
-            return blocks * reader.groups + channels // (node.out_channels // reader.groups)
-        if isinstance(consumers[0], Dense):
-            return blocks
-        name = consumers[0].name
-
-
-def _read(node: Any, incoming: IntArray | None) -> Any:
-    """Weights for permuted inputs; a grouped convolution's blocks stay in place."""
-    if incoming is None:
-        return node
-    weight = node.weight
-    if isinstance(node, Conv2d) and node.groups > 1:
-        per_group = weight.shape[-1]
-        rows = np.arange(node.out_channels) // (node.out_channels // node.groups)
-        inside = incoming.reshape(node.groups, per_group) % per_group
-        weight = np.stack([weight[o][..., inside[g]] for o, g in enumerate(rows)])
-    else:
-        weight = weight[..., incoming]
-    return dataclasses.replace(node, weight=weight)
-
-
-def _write(node: Any, order: IntArray) -> Any:
-    """The node with its outputs in the new order."""
-    table = node.requantize
-    return dataclasses.replace(
-        node,
-        weight=node.weight[order],
-        bias=node.bias[order],
-        requantize=None if table is None else _table(table, order),
+def _order(runs: tuple[Run, ...], placed: Mapping[int, IntArray]) -> IntArray:
+    """The channel at each position of a tensor."""
+    return np.concatenate(
+        [run.start + placed.get(run.block, np.arange(run.size)) for run in runs], dtype=np.int64
     )
 
 
-def _table(table: Requantize | Thresholds, order: IntArray) -> Requantize | Thresholds:
+def _follow(node: Node, orders: Mapping[str, IntArray]) -> Node:
+    """The node with weights and tables in the new order of its operands and its result."""
+    order = orders.get(node.name)
+    fields: dict[str, Any] = {}
+    match node:
+        case Conv2d() | Dense():
+            fields["weight"] = _read(node, orders.get(node.inputs[0]))
+            if order is not None:
+                fields["weight"] = fields["weight"][order]
+                fields["bias"] = node.bias[order]
+                fields["requantize"] = _table(node.requantize, order)
+        case AvgPool() | GlobalAvgPool():
+            fields["requantize"] = _table(node.requantize, order)
+        case Concat():
+            operands = zip(node.requantize, node.inputs, strict=True)
+            fields["requantize"] = tuple(_table(t, orders.get(name)) for t, name in operands)
+        case _:
+            return node
+    return dataclasses.replace(node, **fields)
+
+
+def _read(node: Conv2d | Dense, incoming: IntArray | None) -> IntArray:
+    """Weights for permuted operands; the blocks of a grouped convolution stay in place.
+
+    A depthwise convolution has one weight a tap for each channel, which moves with its result.
+    """
+    weight = node.weight
+    if incoming is None or depthwise(node):
+        return weight
+    if isinstance(node, Conv2d) and node.groups > 1:
+        per_group = weight.shape[-1]
+        inside = incoming.reshape(node.groups, per_group) % per_group
+        rows = inside[np.arange(node.out_channels) // (node.out_channels // node.groups)]
+        return np.take_along_axis(weight, rows[:, None, None, :], axis=3)
+    return weight[..., incoming]
+
+
+def _table(table: Any, order: IntArray | None) -> Any:
     """Per-channel vectors in the new order; vectors of one entry serve all channels."""
+    if table is None or order is None:
+        return table
+    assert isinstance(table, Requantize | Thresholds)
     names = ("values",) if isinstance(table, Thresholds) else ("multiplier", "shift", "bound")
     moved = {}
     for name in names:
@@ -139,11 +110,3 @@ def _table(table: Requantize | Thresholds, order: IntArray) -> Requantize | Thre
         if vector is not None and len(vector) > 1:
             moved[name] = vector[order]
     return dataclasses.replace(table, **moved)
-
-
-def _flat(order: IntArray, shape: tuple[int, ...]) -> IntArray:
-    """Order of the features of a flattened image; of a vector the order itself."""
-    if len(shape) == 1:
-        return order
-    pixels = np.arange(shape[0] * shape[1], dtype=np.int64) * shape[2]
-    return (pixels[:, None] + order).ravel()
