@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.quant import criticality, ir, ranges, reference
+from tercet.quant.criticality import propagate
 from tercet.quant.errors import InputError
 
 UINT4 = ir.TensorType(bits=4, signed=False)
@@ -144,7 +145,7 @@ def test_any_graph_gives_shares_and_repeats(random_graph, random_input, seed):
 def test_early_stop_changes_no_outcome(random_graph, random_input, monkeypatch):
     """Every propagated fault against a full run of the graph from the faulty tensor on."""
     checked = 0
-    run = criticality._Injector._run
+    run = propagate.Propagation._run
 
     def compare(self, nodes, name, images, faulty):
         nonlocal checked
@@ -157,7 +158,7 @@ def test_early_stop_changes_no_outcome(random_graph, random_input, monkeypatch):
         checked += int(full.sum())
         return found
 
-    monkeypatch.setattr(criticality._Injector, "_run", compare)
+    monkeypatch.setattr(propagate.Propagation, "_run", compare)
     for seed in range(40):
         rng = np.random.default_rng(seed)
         graph = random_graph(rng, {"Conv2d", "Add", "Concat", "MaxPool", "Flatten", "Dense"})
