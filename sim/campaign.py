@@ -260,6 +260,8 @@ def _batch(testbed: Testbed, targets: Targets, faults: Faults, seen: Verdicts) -
         outcome=seen.outcome,
         inferences=seen.inferences,
         disorder=np.zeros(len(faults), np.uint8) if seen.disorder is None else seen.disorder,
+        detection_cycles=seen.detection_cycles,
+        critical=seen.critical,
     )
 
 

@@ -17,9 +17,19 @@ import numpy as np
 from ..quant.ir import IntArray
 from .manifest import Stream, Words
 
-__all__ = ["End", "FrameFlag", "Observed", "Outcome", "classify", "frame_outcomes", "top1"]
+__all__ = [
+    "End",
+    "FrameFlag",
+    "Observed",
+    "Outcome",
+    "classify",
+    "frame_outcomes",
+    "judge",
+    "top1",
+]
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Outcome(enum.IntEnum):
@@ -68,14 +78,16 @@ class Observed:
     """What an engine saw of n experiments.
 
     `ends` [n] of `End`; `events` [n], bit 0 a retry and bit 1 a correction was counted;
-    `end_cycle` [n] the cycle at whose start it was found golden again, or its watch ended. One
-    row a frame that differed: `experiment` [v], `frame` [v] its index in the stream of frames,
+    `end_cycle` [n] the cycle at whose start it was found golden again, or its watch ended;
+    `detected` [n] the cycle of the first delivered beat with the error flag, -1 none. One row a
+    frame that differed: `experiment` [v], `frame` [v] its index in the stream of frames,
     `flags` [v] of `FrameFlag`, `words` uint8 [v, beats, word_bytes].
     """
 
     ends: Bytes
     events: Bytes
     end_cycle: IntArray
+    detected: IntArray
     experiment: IntArray
     frame: IntArray
     flags: Bytes
@@ -91,14 +103,23 @@ def top1(frames: IntArray) -> IntArray:
 
 def frame_outcomes(observed: Observed, golden: Words, stream: Stream) -> Bytes:
     """Outcome [v] of each row of `observed`; `golden` uint8 [frames, beats, word_bytes]."""
+    return _frames(observed, _misclassified(observed, golden, stream))
+
+
+def _misclassified(observed: Observed, golden: Words, stream: Stream) -> Mask:
+    """Is the frame [v] malformed, or its top-1 class not the fault-free one?"""
+    expected = top1(stream.unpack(golden))[observed.frame]
+    differs = top1(stream.unpack(observed.words)) != expected
+    return np.asarray(differs | ((observed.flags & FrameFlag.MALFORMED) != 0), np.bool_)
+
+
+def _frames(observed: Observed, misclassified: Mask) -> Bytes:
     flags = observed.flags
     wrong = (flags & FrameFlag.WRONG) != 0
     detected = (flags & FrameFlag.FLAGGED) != 0
     retried = (observed.events[observed.experiment] & 1) != 0
     outcomes = np.full(len(flags), Outcome.SDC_TOLERABLE, np.uint8)
-    expected = top1(stream.unpack(golden))[observed.frame]
-    differs = top1(stream.unpack(observed.words)) != expected
-    outcomes[differs | ((flags & FrameFlag.MALFORMED) != 0)] = Outcome.SDC_CRITICAL
+    outcomes[misclassified] = Outcome.SDC_CRITICAL
     outcomes[wrong & detected] = Outcome.DUE
     outcomes[~wrong] = Outcome.FALSE_ALARM
     outcomes[~wrong & retried] = Outcome.RECOVERED
@@ -107,10 +128,19 @@ def frame_outcomes(observed: Observed, golden: Words, stream: Stream) -> Bytes:
 
 def classify(observed: Observed, golden: Words, stream: Stream) -> Bytes:
     """Outcome [n] of each experiment: the worst over its inferences and its end."""
+    return judge(observed, golden, stream)[0]
+
+
+def judge(observed: Observed, golden: Words, stream: Stream) -> tuple[Bytes, Bytes]:
+    """`classify`, and whether [n] some delivered frame, flagged or not, was malformed or had
+    another top-1 class than the fault-free one."""
     result = np.full(len(observed.ends), Outcome.MASKED, np.uint8)
     result[observed.ends == End.BOUND] = Outcome.LATENT
     result[(observed.events & 2) != 0] = Outcome.CORRECTED
     result[(observed.events & 1) != 0] = Outcome.RECOVERED
-    np.maximum.at(result, observed.experiment, frame_outcomes(observed, golden, stream))
+    misclassified = _misclassified(observed, golden, stream)
+    np.maximum.at(result, observed.experiment, _frames(observed, misclassified))
     result[observed.ends == End.HANG] = Outcome.HANG
-    return result
+    critical = np.zeros(len(result), np.uint8)
+    critical[observed.experiment[misclassified]] = 1
+    return result, critical

@@ -6,7 +6,8 @@ results depend on: design, inputs, arguments, seed, versions of the tools.
 
 Table `campaign` (key, value): JSON texts; `header` what was asked, `report` once it is finished.
 Table `site` (number, name, kind, role, layer, lane, bits). Table `batch` (first, experiments,
-seconds, and one column a field of `Batch`): little-endian arrays of `_COLUMNS`, zlib-compressed.
+seconds, and one column a field of `Batch`): little-endian arrays of `_COLUMNS`, zlib-compressed;
+those of `_MORE` may be null, or missing from a file of an earlier version.
 """
 
 from __future__ import annotations
@@ -57,12 +58,17 @@ _COLUMNS = {
     "inferences": "<i4",
     "disorder": "u1",
 }
+#: The same, of columns that may be null.
+_MORE = {"detection_cycles": "<i4", "critical": "u1"}
+_KINDS = _COLUMNS | _MORE
 _SITE = "number integer primary key, name text, kind text, role text, layer text, lane integer"
 _BATCH = "first integer primary key, experiments integer not null, seconds real not null"
 _TABLES = (
     "create table campaign (key text primary key, value text not null)",
     f"create table site ({_SITE}, bits integer)",
-    f"create table batch ({', '.join([_BATCH, *(f'{name} blob not null' for name in _COLUMNS)])})",
+    f"create table batch ({', '.join([_BATCH, *(f'{name} blob not null' for name in _COLUMNS)])}, "
+    + ", ".join(f"{name} blob" for name in _MORE)
+    + ")",
 )
 
 
@@ -71,7 +77,8 @@ class Batch:
     """n experiments with e events in all. `events` [n] events of each; of each event [e] the number
     of its `site`, the `bit` there, `mode`, `start` and `stop` as in `Faults`. Of each experiment
     [n] the `input` in whose inference it starts, its `outcome`, the `inferences` until the state
-    was golden (-1: not in the watch) and its `disorder` (recovery.py)."""
+    was golden (-1: not in the watch), its `disorder` (recovery.py), `detection_cycles` and whether
+    it is `critical` (testbed.py); None where they are not known."""
 
     events: Column
     site: Column
@@ -83,6 +90,8 @@ class Batch:
     outcome: Column
     inferences: Column
     disorder: Column
+    detection_cycles: Column | None = None
+    critical: Column | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class SiteRow:
 @dataclass(frozen=True)
 class Table:
     """The experiments of a campaign, all arrays [n]; site, bit and cycle are those of the first
-    event, the rest is as in `Batch`."""
+    event, the rest is as in `Batch`; None what some batch lacks."""
 
     site: Column
     bit: Column
@@ -109,6 +118,8 @@ class Table:
     outcome: Column
     inferences: Column
     disorder: Column
+    detection_cycles: Column | None = None
+    critical: Column | None = None
 
 
 def versions() -> dict[str, str]:
@@ -169,6 +180,9 @@ class Shelf:
             self._file.execute(f"pragma {pragma}")
         self._file.execute("begin exclusive")
         self._file.execute("commit")
+        there = self._columns()
+        for name in _MORE.keys() - set(there) if there else ():
+            self._file.execute(f"alter table batch add column {name} blob")
 
     def create(self, header: Json, sites: Sequence[Site]) -> None:
         """Begin the campaign anew: no experiments, no report."""
@@ -217,15 +231,13 @@ class Shelf:
 
     def append(self, batch: Batch, seconds: float) -> None:
         """Keep the next experiments, all or none. InputError if they cannot be written."""
-        columns = [
-            zlib.compress(np.ascontiguousarray(getattr(batch, name), kind).tobytes(), 1)
-            for name, kind in _COLUMNS.items()
-        ]
+        columns = [_packed(getattr(batch, name), kind) for name, kind in _KINDS.items()]
         marks = ", ".join("?" * (3 + len(columns)))
         kept = self.experiments
         with self._transaction() as file:
             row = (kept, len(batch.events), seconds, *columns)
-            file.execute(f"insert into batch values ({marks})", row)
+            names = ", ".join(("first", "experiments", "seconds", *_COLUMNS, *_MORE))
+            file.execute(f"insert into batch ({names}) values ({marks})", row)
 
     def finish(self, report: Json) -> None:
         """Keep the report; the campaign is finished, and its file complete in itself."""
@@ -238,18 +250,24 @@ class Shelf:
 
     def table(self) -> Table:
         """All experiments that are kept."""
-        names = [field.name for field in fields(Batch)]
+        names = self._known()
         total, done = self.experiments, 0
         if not total:
             raise InputError(f"{self.path}: no experiment is kept yet; run the campaign")
-        kinds = {field.name: _COLUMNS.get(field.name, "<u4") for field in fields(Table)}
-        columns = {name: np.empty(total, kind) for name, kind in kinds.items()}
+        kinds = {"cycle": "<u4"} | {name: _KINDS[name] for name in names}
+        columns = {
+            field.name: np.empty(total, kinds[field.name])
+            for field in fields(Table)
+            if field.name in kinds
+        }
         for number in self._rows("select first from batch order by first"):
             (row,) = self._rows(f"select {', '.join(names)} from batch where first = ?", *number)
             batch = _unpacked(names, row)
             first = np.cumsum(batch["events"], dtype=np.int64) - batch["events"]
             batch |= {"cycle": np.minimum.reduceat(batch["start"], first)}
             batch |= {key: batch[key][first] for key in ("site", "bit")}
+            for key in [key for key in columns if key not in batch]:
+                del columns[key]
             for key, column in columns.items():
                 column[done : done + len(first)] = batch[key]
             done += len(first)
@@ -257,7 +275,7 @@ class Shelf:
 
     def experiment(self, number: int) -> Batch:
         """One experiment; InputError if it is not there."""
-        names = [field.name for field in fields(Batch)]
+        names = self._known()
         rows = self._rows(
             f"select first, experiments, {', '.join(names)} from batch where first <= ? "
             "order by first desc limit 1",
@@ -270,7 +288,7 @@ class Shelf:
         stop = np.cumsum(batch["events"], dtype=np.int64)
         events = slice(int(stop[at] - batch["events"][at]), int(stop[at]))
         of_event = ("site", "bit", "mode", "start", "stop")
-        return Batch(**{n: batch[n][events if n in of_event else slice(at, at + 1)] for n in names})
+        return Batch(**{n: batch[n][events if n in of_event else slice(at, at + 1)] for n in batch})
 
     def __enter__(self) -> Shelf:
         return self
@@ -285,7 +303,18 @@ class Shelf:
 
     def _value(self, key: str) -> Json | None:
         rows = self._rows("select value from campaign where key = ?", key)
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return json.loads(rows[0][0]) if rows else None
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(f"{self.path}: {key}: not JSON; delete the campaign") from None
+
+    def _columns(self) -> list[str]:
+        return [row[1] for row in self._rows("pragma table_info(batch)")]
+
+    def _known(self) -> list[str]:
+        """The columns of this file that a `Batch` has."""
+        there = self._columns()
+        return [*_COLUMNS, *(name for name in _MORE if name in there)]
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         try:
@@ -320,14 +349,23 @@ class Shelf:
         return InputError(f"{self.path}: {printable(str(error))}; {fix}")
 
 
-def _unpacked(names: list[str], blobs: Iterable[bytes]) -> dict[str, Column]:
-    try:
-        return {
-            name: np.frombuffer(zlib.decompress(blob), _COLUMNS[name])
+def _packed(values: Column | None, kind: str) -> bytes | None:
+    if values is None:
+        return None
+    return zlib.compress(np.ascontiguousarray(values, kind).tobytes(), 1)
+
+
+def _unpacked(names: list[str], blobs: Iterable[bytes | None]) -> dict[str, Column]:
+    """The columns that are not null."""
+    with contextlib.suppress(zlib.error, ValueError, TypeError):
+        found = {
+            name: np.frombuffer(zlib.decompress(blob), _KINDS[name])
             for name, blob in zip(names, blobs, strict=True)
+            if blob is not None
         }
-    except (zlib.error, ValueError):
-        raise InputError("campaign.sqlite: a batch is damaged; delete the campaign") from None
+        if found.keys() >= _COLUMNS.keys():
+            return found
+    raise InputError("campaign.sqlite: a batch is damaged; delete the campaign")
 
 
 def load(directory: Path, name: str) -> tuple[Json, Table]:

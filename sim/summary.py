@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..quant.ir import IntArray
-from . import recovery, statistics
+from . import detection, recovery, statistics
 from .outcomes import Outcome
 from .sampling import Population
 from .store import Table
@@ -74,6 +74,7 @@ def report(targets: Targets, table: Table, setting: Setting) -> Json:
     result["by_layer_role"] = _cross(targets, table, bits, setting)
     result |= {"exhaustive": setting.exhaustive, "inputs": len(per_input["index"])}
     result |= {"per_input": per_input, "recovery": recovery.report(table, targets.labels("role"))}
+    result["detection_latency"] = detection.report(table)
     result |= _strata(result, targets, table, bits, setting) | _looks(result, setting)
     result |= _poisson(result, setting)
     return result | {"notes": _notes(result, setting)}

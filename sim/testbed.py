@@ -35,11 +35,16 @@ More = Callable[[int], None] | None
 class Verdicts:
     """What became of n experiments: `outcome` [n] of `Outcome`; `inferences` [n] results that were
     delivered from the upset until the state was golden again, -1 where it was not in the watch;
-    `disorder` [n] of `Disorder`, None from a testbed whose results have no order."""
+    `disorder` [n] of `Disorder`, None from a testbed whose results have no order;
+    `detection_cycles` [n] from the first event to the first delivered beat with the error flag, -1
+    none, and `critical` [n] whether some result, flagged or not, had another top-1 class
+    (`outcomes.judge`); None from a testbed without such a flag."""
 
     outcome: Words
     inferences: IntArray
     disorder: Words | None = None
+    detection_cycles: IntArray | None = None
+    critical: Words | None = None
 
 
 class Testbed(Protocol):
@@ -181,10 +186,11 @@ class StreamTestbed:
             return self._collapse(faults, workers, progress)
         observed = self._observe(engine, faults, workers, progress)
         golden, output = self.prepared.golden.words, self.prepared.model.manifest.output
-        outcome = outcomes.classify(observed, golden, output)
+        outcome, critical = outcomes.judge(observed, golden, output)
         last = self.prepared.watched(faults)[1] - 1
         disorder = recovery.disorder(observed, golden, last)
-        return Verdicts(outcome, self._inferences(faults, observed), disorder)
+        cycles = _since(faults, observed.detected)
+        return Verdicts(outcome, self._inferences(faults, observed), disorder, cycles, critical)
 
     def _collapse(self, faults: Faults, workers: int | None, progress: More) -> Verdicts:
         """By dynamic fault collapsing of all flips in the cycles of `faults`."""
@@ -208,7 +214,9 @@ class StreamTestbed:
         if progress is not None:
             progress(len(faults))
         at = (cycle - start, bit)
-        return Verdicts(fates.outcome[at], fates.inferences[at], disorder)
+        cycles = _since(faults, fates.detected[at].astype(np.int64))
+        critical, inferences = fates.critical[at], fates.inferences[at]
+        return Verdicts(fates.outcome[at], inferences, disorder, cycles, critical)
 
     def _observe(
         self, engine: str, faults: Faults, workers: int | None, progress: More
@@ -231,3 +239,8 @@ class StreamTestbed:
         done = self.prepared.golden.done
         count = np.searchsorted(done, observed.end_cycle) - np.searchsorted(done, faults.cycle)
         return np.where(observed.ends == outcomes.End.GOLDEN, count, -1)
+
+
+def _since(faults: Faults, cycle: IntArray) -> IntArray:
+    """Cycles [n] from the first event of each experiment to `cycle`; -1 where that is -1."""
+    return np.where(cycle >= 0, cycle - faults.cycle, -1)

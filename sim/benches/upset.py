@@ -202,7 +202,9 @@ class Run:
             raise self.failure
         elapsed = int(get_sim_time("ps")) - self.start_ps
         cycle = (elapsed + PERIOD_PS // 2) // PERIOD_PS  # it starts at a rising edge
-        return {"events": int(self.dut["events"].value), "cycle": cycle}
+        seen = int(self.dut["detected"].value)
+        detected = -1 if seen == 2**32 - 1 else seen
+        return {"events": int(self.dut["events"].value), "cycle": cycle, "detected": detected}
 
 
 def _reap() -> None:

@@ -27,6 +27,7 @@ void write(const Result& result, uint64_t evaluations, const char* path) {
     put(out.file, result.strayed);
     put(out.file, result.end_cycles);
     put(out.file, result.merged_bit);
+    put(out.file, result.detected);
     put(out.file, result.row_experiment);
     put(out.file, result.row_cycle);
     put(out.file, result.row_out);

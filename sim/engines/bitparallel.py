@@ -62,16 +62,18 @@ class Trace:
 @dataclass(frozen=True)
 class Seen:
     """What became of n experiments: `ends` of `End`, DIVERGED or MERGED, `events`, `end_cycle` [n],
-    `merged_bit` [n] the one bit that differs at the end of a merged one; `strayed` [n] whether its
-    handshake differed. One row an output beat that differs: `experiment`, `cycle` [r], `outputs`
-    uint8 [r, bits]; of an experiment that strayed, one row a frame that differs:
-    `frame_experiment`, `frame`, `frame_flags` [f], `frame_words` uint8 [f, bytes]."""
+    `merged_bit` [n] the one bit that differs at the end of a merged one; `detected` [n] as in
+    `Observed`; `strayed` [n] whether its handshake differed. One row an output beat that differs:
+    `experiment`, `cycle` [r], `outputs` uint8 [r, bits]; of an experiment that strayed, one row a
+    frame that differs: `frame_experiment`, `frame`, `frame_flags` [f], `frame_words` uint8 [f,
+    bytes]."""
 
     ends: Words
     events: Words
     strayed: Words
     end_cycle: IntArray
     merged_bit: IntArray
+    detected: IntArray
     experiment: IntArray
     cycle: IntArray
     outputs: Words
@@ -141,15 +143,19 @@ class Lanes:
         if not len(picks):
             return seen
         again = native.inject(self.prepared, faults.take(picks), workers=self.workers)
-        ends, events, end_cycle = seen.ends.copy(), seen.events.copy(), seen.end_cycle.copy()
-        ends[picks], events[picks], end_cycle[picks] = again.ends, again.events, again.end_cycle
+        each = {
+            key: getattr(seen, key).copy() for key in ("ends", "events", "end_cycle", "detected")
+        }
+        for key, values in each.items():
+            values[picks] = getattr(again, key)
         experiment = np.concatenate((seen.experiment, picks[again.experiment]))
         order = np.argsort(experiment, kind="stable")
         rest = [
             np.concatenate((getattr(seen, key), getattr(again, key)))[order]
             for key in ("frame", "flags", "words")
         ]
-        return Observed(ends, events, end_cycle, experiment[order], *rest)
+        rows = experiment[order], *rest
+        return Observed(each["ends"], each["events"], each["end_cycle"], each["detected"], *rows)
 
     def collapse(self, start: int, stop: int) -> IntArray:
         """Successors int32 [stop - start, ff_bits] of all flips: the one bit of the next state
@@ -334,6 +340,7 @@ def _read(path: Path, count: int, bits: int) -> Seen:
     rows, frames, evaluations = (int(v) for v in take(3, "<u8"))
     ends, events, strayed = (take(count, "u1") for _ in range(3))
     end_cycle, merged_bit = (take(count, "<u4").astype(np.int64) for _ in range(2))
+    detected = take(count, "<i4").astype(np.int64)  # never is all ones
     experiment, cycle = (take(rows, "<u4").astype(np.int64) for _ in range(2))
     outputs = take(rows * -(-bits // 8), "u1").reshape(rows, -(-bits // 8))
     frame_experiment, frame = (take(frames, "<u4").astype(np.int64) for _ in range(2))
@@ -344,7 +351,8 @@ def _read(path: Path, count: int, bits: int) -> Seen:
     wide = np.unpackbits(outputs[order], axis=1, count=bits, bitorder="little")
     beats = experiment[order], cycle[order], wide
     own = frame_experiment, frame, flags, words.reshape(frames, -1) if frames else words[None][:0]
-    return Seen(ends, events, strayed, end_cycle, merged_bit, *beats, *own, evaluations)
+    each = ends, events, strayed, end_cycle, merged_bit, detected
+    return Seen(*each, *beats, *own, evaluations)
 
 
 # ---------------------------------------------------------------------------------------- results
@@ -385,4 +393,4 @@ def _observed(layout: Layout, prepared: Prepared, seen: Seen) -> Observed:
     flags = np.concatenate((flags, seen.frame_flags[own]))[order]
     words = np.concatenate((words, strayed))[order]
     rows = experiment[order], frame[order], flags, words
-    return Observed(seen.ends, seen.events, seen.end_cycle, *rows)
+    return Observed(seen.ends, seen.events, seen.end_cycle, seen.detected, *rows)

@@ -47,12 +47,19 @@ constexpr uint32_t DROPPED = 0xffffffffu;  // experiment of a row that a frame r
 struct Result {
     Bytes ends, events, strayed;
     Numbers end_cycles, merged_bit;
+    Numbers detected;  // cycle of the first beat with the error flag
     std::mutex guard;
     Numbers row_experiment, row_cycle;
     Bytes row_out;
     FrameRows frames;  // of experiments that strayed
 
-    explicit Result(size_t count) : ends(count), events(count), strayed(count), end_cycles(count), merged_bit(count) {}
+    explicit Result(size_t count)
+        : ends(count), events(count), strayed(count), end_cycles(count), merged_bit(count),
+          detected(count, DROPPED) {}
+
+    void detect(const Streams& s, const V* out, uint32_t lane, uint32_t x, uint32_t t) {
+        if (s.flagged(out, lane, t)) detected[x] = std::min(detected[x], t);
+    }
 
     // From experiments in this order to the caller's.
     void reorder(const Numbers& order) {
@@ -60,7 +67,7 @@ struct Result {
             auto sorted = values;
             for (size_t i = 0; i < order.size(); ++i) values[order[i]] = sorted[i];
         };
-        one(ends), one(events), one(strayed), one(end_cycles), one(merged_bit);
+        one(ends), one(events), one(strayed), one(end_cycles), one(merged_bit), one(detected);
         for (Numbers* rows : {&row_experiment, &frames.experiment})
             for (uint32_t& x : *rows) x = x == DROPPED ? x : order[x];
     }

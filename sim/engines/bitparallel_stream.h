@@ -35,6 +35,10 @@ struct Streams {
     }
 
     bool offered(uint64_t source, uint32_t t) const { return source < frames * beats_in && offer[t]; }
+    // Whether a lane delivers a beat with the error flag in cycle t.
+    bool flagged(const V* out, uint32_t lane, uint32_t t) const {
+        return frames && out_err < OUT_BITS && ready[t] && bit(out[out_valid], lane) && bit(out[out_err], lane);
+    }
     const uint8_t* golden_frame(uint32_t frame) const {
         return &words_out[size_t(frame) * beats_out * bytes_out];
     }

@@ -53,8 +53,7 @@ public:
         append(result.row_experiment, rows_experiment);
         append(result.row_cycle, rows_cycle);
         append(result.row_out, rows_out);
-        append(result.frames.experiment, frames.experiment);
-        append(result.frames.frame, frames.frame);
+        append(result.frames.experiment, frames.experiment), append(result.frames.frame, frames.frame);
         append(result.frames.flags, frames.flags);
         append(result.frames.words, frames.words);
     }
@@ -157,8 +156,7 @@ private:
             std::swap(strays[lane], p.stray);
         }
         for (auto clear_all : {&p.own_rows, &p.bits}) clear_all->clear();
-        p.places.clear();
-        p.words.clear();
+        p.places.clear(), p.words.clear();
     }
 
     // ------------------------------------------------------------------------------------ events
@@ -204,6 +202,7 @@ private:
         if (any(wrong)) each(wrong, [&](uint32_t lane) { record(lane, t); });
         if (any(astray)) each(astray, [&](uint32_t lane) {
             strays[lane].observe(streams, design.w + FIRST_OUT, lane, t, frames);
+            result.detect(streams, design.w + FIRST_OUT, lane, experiment[lane], t);
         });
     }
 
@@ -243,6 +242,7 @@ private:
 
     void record(uint32_t lane, uint32_t t) {
         if (streams.frames) own_rows[lane].push_back(uint32_t(rows_cycle.size()));
+        result.detect(streams, design.w + FIRST_OUT, lane, experiment[lane], t);
         rows_experiment.push_back(experiment[lane]);
         rows_cycle.push_back(t);
         const size_t at = rows_out.size();

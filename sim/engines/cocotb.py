@@ -272,6 +272,7 @@ def _write_hex(path: Path, values: list[int]) -> None:
 def _observed(found: Manifest, golden: native.Golden, rows: list[Json]) -> Observed:
     ends, events = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.uint8)
     end_cycle = np.array([row["cycle"] for row in rows], np.int64)
+    detected = np.array([row["detected"] for row in rows], np.int64)
     visible: list[tuple[int, int, int]] = []
     words: list[Words] = []
     for number, row in enumerate(rows):
@@ -286,7 +287,8 @@ def _observed(found: Manifest, golden: native.Golden, rows: list[Json]) -> Obser
     shape = (0, found.output.beats, found.output.word_bytes)
     stacked = np.stack(words) if words else np.zeros(shape, np.uint8)
     flagged_as = table[:, 2].astype(np.uint8)
-    return Observed(ends, events, end_cycle, table[:, 0], table[:, 1], flagged_as, stacked)
+    visible_rows = table[:, 0], table[:, 1], flagged_as, stacked
+    return Observed(ends, events, end_cycle, detected, *visible_rows)
 
 
 def _compare(found: Manifest, golden: Words, beats: int, packed: int) -> tuple[int, Words]:
@@ -311,7 +313,7 @@ def _compare(found: Manifest, golden: Words, beats: int, packed: int) -> tuple[i
 
 def _sources(prepared: Prepared, variables: _Variables) -> dict[str, str]:
     found, play = prepared.model.manifest, prepared.stimulus
-    names = ["clk", "rst", "frames", "beats", "words", "events"]
+    names = ["clk", "rst", "frames", "beats", "words", "events", "detected"]
     lines = ["`verilator_config"]
     lines += [f'public_flat_rw -module "{probe.TOP}" -var "{name}"' for name in names]
     leaves = sorted({path[-1] for path in variables.paths + variables.memories})
@@ -338,7 +340,7 @@ def _wrapper(found: Manifest, beats: int, offers: int, readies: int) -> str:
   initial $readmemh("stream.hex", stream);
   initial $readmemh("offer.hex", offer);
   initial $readmemh("ready.hex", ready);
-  reg [31:0] position, frames, count, beats, offered, readied;
+  reg [31:0] position, frames, count, beats, offered, readied, cycle, detected;
   reg [{sink.beats * width - 1}:0] gathered, words;
   reg [1:0] events;
   wire offers = ~rst & position < {depth} & offer[offered];
@@ -352,11 +354,14 @@ def _wrapper(found: Manifest, beats: int, offers: int, readies: int) -> str:
   always @(posedge clk)
     if (rst) begin
       position <= 0; frames <= 0; count <= 0; events <= 0; offered <= 0; readied <= 0;
+      cycle <= 0; detected <= -1;
     end else begin
       offered <= offered == {offers - 1} ? 0 : offered + 1;
       readied <= readied == {readies - 1} ? 0 : readied + 1;
       if (beat[{bits + 2}] & i_ready) position <= position + 1;
       events <= events | {{corrected, retried}};
+      cycle <= cycle + 1;
+      if (o_valid & o_ready & o_err & &detected) detected <= cycle;
       if (o_valid & o_ready) begin
         if (count < {sink.beats})
           gathered[count * {width} +: {width}] = {{o_err, o_last, o_first, o_data}};

@@ -42,15 +42,18 @@ class Fates:
     [cycles, ff_bits].
 
     `fate` is the simulated experiment that shows it, -1 if the flip vanished; `end_cycle` the cycle
-    at which it was golden again or the watch ended; `outcome` of `Outcome`; `inferences` results
-    delivered until it was golden again, -1 where it was not in the watch. `simulated` experiments
-    were run; `observed` holds them, with rows of those that are a fate.
+    at which it was golden again or the watch ended; `detected` the cycle of the first delivered
+    beat with the error flag, -1 none; `outcome` and `critical` as `outcomes.judge`;
+    `inferences` results delivered until it was golden again, -1 where it was not in the watch.
+    `simulated` experiments were run; `observed` holds them, with rows of those that are a fate.
     """
 
     start: int
     fate: Int32
     end_cycle: Int32
+    detected: Int32
     outcome: Bytes
+    critical: Bytes
     inferences: IntArray
     observed: Observed
     simulated: int
@@ -72,7 +75,9 @@ class Fates:
         ends = np.where(gone, End.GOLDEN, seen.ends[fate]).astype(np.uint8)
         events = np.where(gone, 0, seen.events[fate]).astype(np.uint8)
         end_cycle = self.end_cycle[cycle - self.start, bit].astype(np.int64)
-        return Observed(ends, events, end_cycle, np.repeat(np.arange(len(fate)), counts), *rest)
+        detected = self.detected[cycle - self.start, bit].astype(np.int64)
+        owner = np.repeat(np.arange(len(fate)), counts)
+        return Observed(ends, events, end_cycle, detected, owner, *rest)
 
 
 def run(
@@ -104,15 +109,17 @@ def run(
 def _fates(lanes: Lanes, chains: Chains) -> Fates:
     golden, output = lanes.prepared.golden, lanes.prepared.model.manifest.output
     observed, shown = chains.observed()
-    classes = outcomes.classify(observed, golden.words, output)
+    classes, critical = outcomes.judge(observed, golden.words, output)
     head, end_cycle = chains.head[:-1], chains.end[:-1]
     fate = np.where(shown[head] >= 0, shown[head], head).astype(np.int32)
     gone = head == GONE
     fate[gone] = GONE
     outcome = np.where(gone, outcomes.Outcome.MASKED, classes[fate]).astype(np.uint8)
+    detected = np.where(gone, -1, observed.detected[fate]).astype(np.int32)
+    wrong = np.where(gone, 0, critical[fate]).astype(np.uint8)
     cycles = np.arange(chains.start, chains.start + len(fate))
     inferences = np.searchsorted(golden.done, end_cycle)
     inferences -= np.searchsorted(golden.done, cycles)[:, None]
     inferences[~gone & (observed.ends[fate] != End.GOLDEN)] = -1
-    simulated = len(observed.ends)
-    return Fates(chains.start, fate, end_cycle, outcome, inferences, observed, simulated)
+    seen = end_cycle, detected, outcome, wrong, inferences
+    return Fates(chains.start, fate, *seen, observed, len(observed.ends))

@@ -46,6 +46,7 @@ class Chains:
         self.seen: Seen | None = None
         self.head, self.end = self.number, np.zeros(self.number.shape, np.int32)
         self.ends = self.events = np.zeros(0, np.uint8)  # of each experiment's chain
+        self.detected = np.zeros(0, np.int64)
         self.strays = np.zeros(0, bool)
         self.next = np.zeros(0, np.int64)
 
@@ -79,6 +80,7 @@ class Chains:
         self.next = np.full(count, GONE)
         if seen is not None:
             self.ends, self.events = seen.ends.copy(), seen.events.copy()
+            self.detected = seen.detected.copy()
             self.strays = seen.strayed != 0
         order = np.argsort(self.row, kind="stable")
         first = np.searchsorted(self.row[order], np.arange(len(self.cycles) + 1))
@@ -108,6 +110,8 @@ class Chains:
             self.ends[own[merged]] = np.where(gone, End.GOLDEN, self.ends[following])
             self.strays[own[merged]] = ~gone & self.strays[following]
             self.events[own[merged]] |= np.where(gone, 0, self.events[following]).astype(np.uint8)
+            later = np.where(gone, -1, self.detected[following])
+            self.detected[own[merged]] = _first(seen.detected[own[merged]], later)
         return end_cycle
 
     # ------------------------------------------------------------------------- what may not inherit
@@ -151,6 +155,7 @@ class Chains:
             seen,
             ends=self.ends,
             events=self.events,
+            detected=self.detected,
             end_cycle=end_cycle,
             experiment=owner,
             cycle=seen.cycle[rows],
@@ -162,11 +167,13 @@ class Chains:
         left = diverged[last]  # chains that end where the native engine took over
         ends, events = result.ends.copy(), result.events.copy()
         ends[left], events[left] = ends[last[left]], events[left] | events[last[left]]
+        detected = result.detected.copy()
+        detected[left] = _first(detected[left], detected[last[left]])
         at = self.head >= 0
         self.end[at] = np.where(
             diverged[last[self.head[at]]], result.end_cycle[last[self.head[at]]], self.end[at]
         )
-        return dataclasses.replace(result, ends=ends, events=events), shown
+        return dataclasses.replace(result, ends=ends, events=events, detected=detected), shown
 
     def _last(self) -> IntArray:
         """The last experiment [n] of each chain."""
@@ -196,6 +203,11 @@ class Chains:
         whole, all_owners = np.concatenate(rows), np.concatenate(owner)
         order = np.argsort(all_owners, kind="stable")
         return whole[order], all_owners[order]
+
+
+def _first(own: IntArray, later: IntArray) -> IntArray:
+    """Cycles [n] of the own, or else the later event; -1 none."""
+    return np.where(own >= 0, own, later)
 
 
 def _ends(following: IntArray) -> IntArray:

@@ -140,11 +140,10 @@ def inject(
 
     def read(answer: Answer, count: int) -> _Seen:
         visible = answer.number()
-        events = answer.bytes(count)
+        events, detected = answer.bytes(count), answer.firsts(count)
         experiment, frame = answer.numbers(visible), answer.numbers(visible)
-        return _Seen(
-            events, experiment, frame, answer.bytes(visible), answer.bytes(visible, *shape)
-        )
+        flags, words = answer.bytes(visible), answer.bytes(visible, *shape)
+        return _Seen(events, detected, experiment, frame, flags, words)
 
     setup, (_, limits) = _setup(model, prepared.stimulus), prepared.watched(faults)
     parts, order = native_process.run(
@@ -158,9 +157,10 @@ def inject(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the stream environment adds: `events` [n], and the rows of `Observed`."""
+    """What the stream environment adds: `events` and `detected` [n], and the rows of `Observed`."""
 
     events: Words
+    detected: IntArray
     experiment: IntArray
     frame: IntArray
     flags: Words
@@ -173,6 +173,7 @@ def _joined(parts: list[Part[_Seen]], order: IntArray) -> Observed:
     ends = np.concatenate([part.ends for part in parts])[back]
     end_cycle = np.concatenate([part.end_cycle for part in parts])[back]
     events = np.concatenate([part.more.events for part in parts])[back]
+    detected = np.concatenate([part.more.detected for part in parts])[back]
     offsets = np.cumsum([0] + [len(part.ends) for part in parts[:-1]])
     pairs = zip(parts, offsets, strict=True)
     experiment = order[np.concatenate([part.more.experiment + at for part, at in pairs])]
@@ -181,7 +182,7 @@ def _joined(parts: list[Part[_Seen]], order: IntArray) -> Observed:
         np.concatenate([getattr(part.more, key) for part in parts])[rows]
         for key in ("frame", "flags", "words")
     ]
-    return Observed(ends, events, end_cycle, experiment[rows], *rest)
+    return Observed(ends, events, end_cycle, detected, experiment[rows], *rest)
 
 
 def _beats(model: NativeModel) -> tuple[int, int]:

@@ -48,6 +48,10 @@ class Answer:
     def numbers(self, count: int) -> IntArray:
         return np.asarray(self._take(count, "<u4").astype(np.int64))
 
+    def firsts(self, count: int) -> IntArray:
+        """Cycles, -1 for one that never came."""
+        return np.asarray(self._take(count, "<u4").astype(np.int32), np.int64)
+
     def bytes(self, *shape: int) -> Bytes:
         return np.asarray(self._take(int(np.prod(shape)), "u1").reshape(shape))
 

@@ -25,6 +25,7 @@ class StreamEnvironment {
     bool valid = false, ended = false;
     uint32_t experiment = 0, end_frame = 0;
     Bytes events, visible_flags, visible_words;
+    Numbers detected;  // cycle of the first beat with the error flag
     Numbers visible_experiment, visible_frame;
 
 public:
@@ -114,6 +115,7 @@ public:
 
     void begin_job(uint64_t experiments) {
         events.assign(experiments, 0);
+        detected.assign(experiments, NEVER);
         for (Bytes* bytes : {&visible_flags, &visible_words}) bytes->clear();
         for (Numbers* numbers : {&visible_experiment, &visible_frame}) numbers->clear();
     }
@@ -127,10 +129,10 @@ public:
         sink.beat = uint32_t(delivered[t] % beats_out);
     }
 
-    bool observe(uint32_t) {
+    bool observe(uint32_t t) {
         if (TERCET_RETRIED || TERCET_CORRECTED)
             events[experiment] |= uint8_t((TERCET_RETRIED ? 1 : 0) | (TERCET_CORRECTED ? 2 : 0));
-        ended = TERCET_OUT_VALID && TERCET_OUT_READY && receive();
+        ended = TERCET_OUT_VALID && TERCET_OUT_READY && receive(t);
         source += valid && TERCET_IN_READY;
         return false;
     }
@@ -174,6 +176,7 @@ public:
     void write(Writer& file) {
         file.number(visible_frame.size());
         file.array(events);
+        file.array(detected);
         file.array(visible_experiment);
         file.array(visible_frame);
         file.array(visible_flags);
@@ -200,10 +203,11 @@ private:
     }
 
     // Take one output beat; true when it ended the frame.
-    bool receive() {
+    bool receive(uint32_t t) {
         const bool over = sink.beat >= beats_out, last = TERCET_OUT_LAST;
         uint8_t seen = TERCET_OUT_ERR ? ERR : 0;
         if (seen && !(sink.flags & WRONG)) seen |= FLAGGED;
+        if (seen) detected[experiment] = std::min(detected[experiment], t);
         if (over || bool(TERCET_OUT_FIRST) != (sink.beat == 0) || last != (sink.beat == beats_out - 1))
             seen |= WRONG | MALFORMED;
         if (!over) {

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from tercet.sim.manifest import Stream
-from tercet.sim.outcomes import End, FrameFlag, Observed, Outcome, classify, frame_outcomes, top1
+from tercet.sim.outcomes import (
+    End,
+    FrameFlag,
+    Observed,
+    Outcome,
+    classify,
+    frame_outcomes,
+    judge,
+    top1,
+)
 
 SINK = Stream("v", "r", "d", "f", "l", "e", 1, 8, True, 3, (3,))
 GOLDEN = SINK.pack(np.array([[5, 9, -3], [7, 7, 0]]))
@@ -22,6 +31,7 @@ def observe(rows, ends=(End.GOLDEN,), events=None):
         ends=np.array(ends, np.uint8),
         events=events,
         end_cycle=np.zeros(len(ends), np.int64),
+        detected=np.full(len(ends), -1),
         experiment=experiment,
         frame=frame,
         flags=flags.astype(np.uint8),
@@ -86,6 +96,22 @@ def test_the_worst_inference_counts():
         Outcome.SDC_CRITICAL,
         Outcome.DUE,
     ]
+
+
+def test_a_flagged_frame_of_another_class_is_critical_as_well():
+    rows = [
+        (0, 0, WRONG | FLAGGED | ERR, [9, 0, 0]),
+        (1, 0, WRONG | FLAGGED | ERR, [5, 8, -3]),
+        (1, 1, WRONG, [7, 6, 0]),
+        (2, 0, WRONG | MALFORMED | FLAGGED | ERR, [5, 9, -3]),
+        (3, 0, WRONG, [9, 0, 0]),
+        (4, 0, FLAGGED | ERR, [5, 9, -3]),
+    ]
+    outcome, critical = judge(observe(rows, [End.GOLDEN] * 5), GOLDEN, SINK)
+
+    assert critical.tolist() == [1, 0, 1, 1, 0]
+    assert outcome[0] == outcome[2] == Outcome.DUE
+    assert outcome[1] == Outcome.SDC_TOLERABLE
 
 
 def test_counted_corrections_and_retries_are_told_from_masked():

@@ -46,6 +46,38 @@ def test_what_was_kept_comes_back(shelf):
     assert table.inferences.tolist() == [-1, 0, 1, 2, 3, -1, 0, 1]
 
 
+def with_detection(count):
+    known = {"detection_cycles": np.arange(count) - 1, "critical": np.arange(count) % 2}
+    return dataclasses.replace(batch(count), **known)
+
+
+def test_detection_comes_back_where_every_batch_has_it(shelf):
+    shelf.append(with_detection(4), 1.0)
+    table = shelf.table()
+    assert table.detection_cycles.tolist() == [-1, 0, 1, 2]
+    assert table.critical.tolist() == [0, 1, 0, 1]
+    assert shelf.experiment(2).detection_cycles.tolist() == [1]
+    shelf.append(batch(2), 1.0)
+
+    assert shelf.table().detection_cycles is None
+    assert shelf.table().outcome.tolist() == [0, 1, 2, 3, 0, 1]
+    assert shelf.experiment(5).critical is None
+
+
+def test_a_campaign_of_an_earlier_version_is_read_and_goes_on(shelf, path):
+    shelf.append(with_detection(4), 1.0)
+    for name in ("detection_cycles", "critical"):
+        shelf._file.execute(f"alter table batch drop column {name}")
+    assert shelf.table().detection_cycles is None
+    assert shelf.experiment(3).critical is None
+    shelf.__exit__(None, None, None)
+    with Shelf(path) as again:
+        again.append(with_detection(3), 1.0)
+
+        assert again.table().detection_cycles is None
+        assert again.experiment(5).detection_cycles.tolist() == [0]
+
+
 def test_one_experiment_with_all_its_events(shelf):
     shelf.append(batch(5), 0.5)
     shelf.append(batch(3, events=2), 0.25)
@@ -114,6 +146,14 @@ def test_a_damaged_batch_is_an_input_error(shelf):
 
     with pytest.raises(InputError, match="damaged"):
         shelf.table()
+
+
+def test_a_report_that_is_no_json_is_an_input_error(shelf):
+    shelf.finish({"id": "native-1"})
+    shelf._file.execute("update campaign set value = '{' where key = 'report'")
+
+    with pytest.raises(InputError, match="report: not JSON; delete the campaign"):
+        _ = shelf.report
 
 
 def test_unfinished_and_unknown_campaigns_are_named(shelf, tmp_path):
