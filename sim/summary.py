@@ -125,14 +125,16 @@ def _over_inputs(outcome: IntArray, owner: IntArray, setting: Setting) -> tuple[
 
 
 def _split(targets: Targets, table: Table, bits: IntArray, setting: Setting, key: Any) -> Json:
-    """The same for each role or layer that was struck."""
+    """The same for each role or layer that was struck: `bits` that could be (of registers,
+    memories or look-up tables, `sites` is the same number), `ff_bits` all its flip-flops."""
     labels = np.array(targets.labels(key))
     found = {}
     for label in sorted(set(labels[bits > 0].tolist())):
         chosen = labels == label
         mask, number = chosen[table.site], int(bits[chosen].sum())
         found[label] = {
-            "ff_bits": _flip_flops(targets, chosen & (bits > 0)),
+            "ff_bits": _flip_flops(targets, chosen),
+            "bits": number,
             "sites": number,
             "experiments": int(mask.sum()),
         } | _group(table, mask, number, setting)

@@ -113,6 +113,9 @@ def test_memory_campaigns_count_memory_bits(fake, tmp_path):
         "weight": 12,
         "window": 10,
     }
+    layers = report["by_layer"]
+    assert {name: row["bits"] for name, row in layers.items()} == {"a": 12, "b": 10}
+    assert {name: row["ff_bits"] for name, row in layers.items()} == {"a": 18, "b": 6}
     scale = report["sites"] * report["initiation_interval"]
     rate = report["sdc_critical"]
     assert rate["vulnerable_bit_cycles"] == pytest.approx(rate["avf"] * scale)
