@@ -9,12 +9,12 @@ and which candidates no other one beats in everything.
 import argparse
 
 from tercet.flow import Objective
-from tercet.flow.plan import Plan
+from tercet.flow.plan import Checksum, Plan, Settings
 from tercet.quant.datasets import digits
 from tercet.quant.models.digits import digits_network
 from tercet.quant.quantize import quantize_input
 
-PLANS = {"plain": Plan(), "checksum": Plan(checksum=3)}
+PLANS = {"plain": Plan(), "checksum": Plan(Settings(Checksum(3)))}
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ from .explain import explanation, rate
 from .folding import Goal, folding_json
 from .frames import read_frames
 from .goals import folded_design
-from .plan import Plan, load_plan
+from .plan import Plan
+from .plan_file import load_plan
 from .sources import load_graph
 
 __all__ = ["build", "build_design"]
@@ -241,7 +242,7 @@ def _manifest(
             "ff_bits": sum(register["width"] for register in registers),
             "registers": registers,
         },
-        "voters": voters(layers),
+        "voters": voters(layers, verilog.read_text()),
         "plan": design.plan.to_json(),
         "protection": {name: vars(guard) for name, guard in design.protection.items()},
         "folding": folding_json({layer.name: design.folding[layer.name] for layer in layers}),
@@ -261,7 +262,7 @@ def _stream(layer: LayerConfig, prefix: str, permutation: Mapping[str, IntArray]
         "lane_bits": layer.out_bits,
         "signed": layer.out_signed,
         "bipolar": layer.out_bipolar,
-        "beats": layer.groups_per_frame * layer.beats,
+        "beats": layer.beats_per_frame,
         "shape": list(layer.out_shape),
         "permutation": None if order is None else order.tolist(),
     }

@@ -22,7 +22,7 @@ from ..quant.ir import Conv2d, Dense, Graph
 from ..quant.quantize import quantize_input
 from .builder import build_design
 from .design import prepare
-from .plan import Plan, Tmr
+from .plan import Checksum, Plan, Settings, Tmr
 
 __all__ = ["VARIANTS", "area", "demo"]
 
@@ -35,8 +35,8 @@ FOLDS = (Fold(4, 3), Fold(8, 4), Fold(2, 2))
 """Of the two convolutions and the dense layer."""
 VARIANTS: dict[str, Plan] = {
     "plain": Plan(),
-    "checksum": Plan(checksum=3),
-    "checksum+tmr": Plan(checksum=3, tmr=Tmr(share=0.2)),
+    "checksum": Plan(Settings(Checksum(3))),
+    "checksum+tmr": Plan(Settings(Checksum(3), Tmr(share=0.2))),
 }
 
 
@@ -124,8 +124,11 @@ def folding(graph: Graph) -> dict[str, Fold]:
 
 def _verify(directory: Path, effort: Effort) -> Json:
     from ..sim.verify import verify
+    from .synth import write_json
 
-    return verify(directory, images=effort.images, seed=SEED)
+    result = verify(directory, images=effort.images, seed=SEED)
+    write_json(directory / "verify.json", result)
+    return result
 
 
 def _inject(directory: Path, effort: Effort) -> Json:

@@ -19,7 +19,7 @@ from ..quant.ir import Conv2d, Dense, Graph, IntArray
 from ..quant.names import printable
 from .folding import balance
 from .passes.gather_neurons import Wanted, gather_neurons
-from .plan import Plan, protect
+from .plan import Plan, clip, protect
 
 __all__ = ["Design", "arrange", "prepare"]
 
@@ -62,6 +62,7 @@ def prepare(
     [n, *input_shape] to score neurons on. Raises InputError naming the layer.
     """
     plan = plan or Plan()
+    graph = clip(plan, graph, select_x)
     folding = _complete(graph, folding) if folding is not None else balance(graph)
     return arrange(graph, folding, plan, protect(plan, graph, select_x))
 

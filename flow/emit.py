@@ -21,6 +21,11 @@ STATEMENTS = 32
 
 _INITIAL = re.compile(r"^  initial begin\n((?:    .*;\n)+)  end\n", re.MULTILINE)
 
+_CONTROL_VOTER = re.compile(
+    rf"^module \\{TOP}\.(\S+)\.control_voter\b.*?^  output \[(\d+):0\] y;", re.M | re.S
+)
+_OTHERS = ("control_r1", "control_r2")
+
 INTERNAL = ("generator", "src", "amaranth.hierarchy", "amaranth.decoding", "top")
 
 
@@ -31,9 +36,10 @@ def emit(layers: tuple[LayerConfig, ...], workdir: Path) -> Path:
     which synthesis merges them. Raises InputError when Yosys is missing.
     """
     (workdir / "top.il").write_text(rtlil.convert(Top(layers), name=TOP, emit_src=False))
-    kept = [
-        f"{TOP}.{path}" for voter in voters(layers) for path in (voter["path"], *voter["replicas"])
-    ]
+    lanes = [path for voter in _lane_voters(layers) for path in (voter["path"], *voter["replicas"])]
+    kept = [f"{TOP}.{path}" for path in lanes]
+    if any(layer.control == "tmr" for layer in layers):
+        kept += [f"{TOP}.*.{name}" for name in ("control_voter", "control_r0", *_OTHERS)]
     strip = " ".join(f"-remove {name}" for name in INTERNAL)
     commands = [
         "read_rtlil top.il",
@@ -62,8 +68,31 @@ def _short_blocks(block: re.Match[str]) -> str:
     return "".join(f"  initial begin\n{part}  end\n" for part in parts)
 
 
-def voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, Any]]:
-    """The manifest's entries: instance path, layer, lane, the replicas' paths, width in bits."""
+def voters(layers: tuple[LayerConfig, ...], verilog: str) -> list[dict[str, Any]]:
+    """The manifest's entries: instance path, layer, lane, the replicas' paths, width in bits.
+
+    Those of lanes, then those of control registers (lane None), found in the text of the Verilog.
+    """
+    return _lane_voters(layers) + _control_voters(verilog)
+
+
+def _control_voters(verilog: str) -> list[dict[str, Any]]:
+    found = []
+    for match in _CONTROL_VOTER.finditer(verilog):
+        unit = match[1]
+        found.append(
+            {
+                "path": f"{unit}.control_voter",
+                "layer": unit.split(".")[0],
+                "lane": None,
+                "replicas": [f"{unit}.control_r{r}" for r in range(3)],
+                "width": int(match[2]) + 1,
+            }
+        )
+    return found
+
+
+def _lane_voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for layer in layers:
         if not isinstance(layer, LinearConfig):

@@ -12,7 +12,7 @@ from .design import Design, arrange
 from .estimator import estimate_design
 from .folding import Goal, Solver, balance, fold_for_interval, fold_to_fit, load_folding
 from .folding.solve import RESOURCES, margins
-from .plan import Plan, protect
+from .plan import Plan, clip, protect
 from .targets import Target
 
 __all__ = ["folded_design"]
@@ -29,6 +29,7 @@ def folded_design(
     The interval is checked with the exact recurrence, the share with the whole estimate. Raises
     InputError naming the layer, the resource or the option.
     """
+    graph = clip(plan, graph, select_x)
     guards = protect(plan, graph, select_x)
     interval = goal.interval(target)
     if interval is None and goal.fit is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..hw.config import MODULI
 from ..hw.configure import Fold, Protection, circuit_nodes
+from ..hw.fold import UNPROTECTED
 from ..quant import serialize
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph
@@ -17,7 +18,8 @@ from .design import Design, arrange
 from .folding import Goal
 from .frames import read_frames
 from .goals import folded_design
-from .plan import CONTROLS, Plan, load_plan, parse_plan
+from .plan import Plan
+from .plan_file import CHOICES, FORMS, MODES, RETRIES, VOTERS, load_plan, parse_plan
 from .targets import Target
 
 __all__ = ["built_design", "load_graph", "model_design"]
@@ -105,18 +107,26 @@ def _protection(where: str, raw: Any, graph: Graph) -> dict[str, Protection]:
     entries = raw if isinstance(raw, dict) else {}
     found = {}
     for node in circuit_nodes(graph):
-        try:
-            entry = entries[node.name]
-            modulus, neurons, control = (entry[key] for key in ("modulus", "neurons", "control"))
-            numbers = all(type(n) is int and n >= 0 for n in neurons)
-        except (KeyError, TypeError):
-            numbers, modulus, neurons, control = False, None, (), ""
+        guard = _guard(entries.get(node.name))
         channels = node.out_channels if isinstance(node, Conv2d | Dense) else 0
-        sane = numbers and max(neurons, default=-1) < channels and control in CONTROLS
-        if not sane or modulus not in (None, *MODULI):
+        if guard is None or max(guard.neurons, default=-1) >= channels:
             raise InputError(
                 f"{where}: protection of layer {node.name} is missing or wrong; "
                 "build the directory again"
             )
-        found[node.name] = Protection(modulus, tuple(neurons), control)
+        found[node.name] = guard
     return found
+
+
+def _guard(entry: Any) -> Protection | None:
+    """The protection of a manifest's entry; None unless every key has a value of its kind."""
+    if not isinstance(entry, dict) or set(entry) != set(vars(UNPROTECTED)):
+        return None
+    neurons = entry["neurons"]
+    if not isinstance(neurons, list) or any(type(n) is not int or n < 0 for n in neurons):
+        return None
+    sane = all(entry[key] in values for key, values in CHOICES.items())
+    sane = sane and entry["modulus"] in (None, "exact", *MODULI)
+    sane = sane and entry["form"] in FORMS and entry["mode"] in MODES
+    sane = sane and entry["voters"] in VOTERS and entry["retry"] in range(RETRIES + 1)
+    return Protection(**{**entry, "neurons": tuple(neurons)}) if sane else None

@@ -78,7 +78,7 @@ class Port:
 
 
 class Stage:
-    """A layer in time: `started` of each group, `popped` of each beat.
+    """A layer in time: `started` of each group, `popped` of each beat of those that leave.
 
     `readers` links take the beats; a beat leaves once all have taken it.
     """
@@ -89,10 +89,13 @@ class Stage:
         self.ports = [Port(frames * words) for words in layer.in_words]
         self.started = np.zeros(groups, dtype=np.int64)
         self.start_moves = 0
-        self.popped = np.zeros(groups * layer.beats, dtype=np.int64)
+        leaves = np.resize(np.array(layer.leaving), groups)
+        self.leaving = slice(None) if leaves.all() else np.flatnonzero(leaves)
+        self.popped = np.zeros(int(leaves.sum()) * layer.beats, dtype=np.int64)
         self.pop_moves = 0
         self.left: list[IntArray] = []
-        beats = np.arange(1, groups + 1) * layer.beats - layer.fifo_beats - 1
+        ahead = np.cumsum(leaves) + ~leaves  # each start asks for the room of one group more
+        beats = ahead * layer.beats - layer.fifo_beats - 1
         self.credit_from = int(np.searchsorted(beats, 0))
         self.credit_beats = beats[self.credit_from :]
         self.seen: tuple[int, ...] = ()
@@ -106,7 +109,8 @@ class Stage:
     def visible(self) -> IntArray:
         """Cycle from which each beat stands at the FIFO's output, its predecessors gone."""
         layer = self.layer
-        done = self.started + layer.steps - 1 + layer.pipeline_cycles + layer.commit_cycles
+        behind = layer.steps - 1 + layer.pipeline_cycles + layer.commit_cycles
+        done = self.started[self.leaving] + behind
         spread = np.arange(layer.beats)
         if layer.commit_cycles or (isinstance(layer, LinearConfig) and layer.modulus):
             spread = np.zeros_like(spread)

@@ -7,6 +7,7 @@ component, the timing recurrence (`hw.timing`) and the cost model read one and t
 
 from __future__ import annotations
 
+import enum
 import functools
 from dataclasses import dataclass
 from math import ceil
@@ -19,6 +20,7 @@ __all__ = [
     "MODULI",
     "LayerConfig",
     "Tap",
+    "Turn",
     "WindowConfig",
     "WindowedConfig",
     "clog2",
@@ -79,8 +81,9 @@ class LayerConfig:
     """What every layer has: operands from `sources`, groups of results, a FIFO behind.
 
     `sources` are names of layers or `INPUT`. A *group* is what one start of the layer gives:
-    `beats` beats of `out_lanes` elements of `out_bits` bits. `checked`: control registers carry
-    parity, an upset flags what leaves. Configurations compare by identity: they hold arrays.
+    `beats` beats of `out_lanes` elements of `out_bits` bits. `control` says what protects the
+    control registers: "none", "parity" (an upset flags what leaves) or "tmr". Configurations
+    compare by identity: they hold arrays.
     """
 
     name: str
@@ -91,7 +94,17 @@ class LayerConfig:
     out_bits: int
     out_signed: bool
     beats: int = 1
-    checked: bool = False
+    control: str = "none"
+
+    @property
+    def checked(self) -> bool:
+        """Whether control registers carry parity."""
+        return self.control == "parity"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether every control register is read: by its parity, or by its voter."""
+        return self.control != "none"
 
     @property
     def direct(self) -> bool:
@@ -119,6 +132,16 @@ class LayerConfig:
         raise AssertionError("defined by each layer kind")
 
     @property
+    def leaving(self) -> tuple[bool, ...]:
+        """Which of the groups leave, in turn; the others wait in the layer to be voted."""
+        return (True,)
+
+    @property
+    def beats_per_frame(self) -> int:
+        """Beats that leave for one frame."""
+        return self.groups_per_frame * sum(self.leaving) // len(self.leaving) * self.beats
+
+    @property
     def steps(self) -> int:
         """Cycles from a group's start to the start of the next."""
         raise AssertionError("defined by each layer kind")
@@ -126,8 +149,8 @@ class LayerConfig:
     @property
     def cycles_per_frame(self) -> int:
         """Initiation interval of this layer alone: input words, read steps or output beats."""
-        groups = self.groups_per_frame
-        return max(*self.in_words, groups * self.steps, groups * self.beats, CLAIM_CYCLES)
+        steps = self.groups_per_frame * self.steps
+        return max(*self.in_words, steps, self.beats_per_frame, CLAIM_CYCLES)
 
     @property
     def pipeline_cycles(self) -> int:
@@ -163,6 +186,15 @@ def inlet(layers: tuple[LayerConfig, ...]) -> tuple[int, int]:
     return reader.in_lanes[port], reader.operand_bits[port]
 
 
+class Turn(enum.IntEnum):
+    """A pass that is computed once, or the first, second and last time of one computed thrice."""
+
+    PLAIN = 0
+    FIRST = 1
+    SECOND = 2
+    VOTED = 3
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WindowedConfig(LayerConfig):
     """A layer that reads its only operand window by window: a group is one pass over a window."""
@@ -193,3 +225,13 @@ class WindowedConfig(LayerConfig):
     def groups_per_frame(self) -> int:
         """Passes over all windows of one image."""
         return self.window.windows * len(self.window.passes)
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """What becomes of the result of each pass over a window, one of `Turn`."""
+        return (Turn.PLAIN,) * len(self.window.passes)
+
+    @property
+    def leaving(self) -> tuple[bool, ...]:
+        """Passes whose result does not wait."""
+        return tuple(turn in (Turn.PLAIN, Turn.VOTED) for turn in self.turns)

@@ -124,7 +124,7 @@ def _layer(
     before: ranges.Range,
 ) -> LayerConfig:
     """One layer's configuration; candidates of a search share many."""
-    size, checked = _size(operands[0]), guard.control == "parity"
+    size = _size(operands[0])
     layer: WindowedConfig
     match node:
         case Conv2d() | Dense():
@@ -142,8 +142,8 @@ def _layer(
             assert isinstance(node, Add | Concat | Pad)
             channels = tuple(_size(one)[2] for one in operands)
             joined = join_layer(node, channels, shape, kinds, out, found.acc_bits, fold)
-            return replace(joined, sources=origins, checked=checked)
-    return sized(replace(layer, sources=origins, checked=checked))
+            return replace(joined, sources=origins, control=guard.control)
+    return sized(replace(layer, sources=origins, control=guard.control))
 
 
 @functools.lru_cache(maxsize=8)

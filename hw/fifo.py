@@ -25,7 +25,7 @@ class OutputFifo(wiring.Component):
     meet.
 
     Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
-    wait; 0: no commit), `lag`, the `site` of the registers, `checked` control.
+    wait; 0: no commit), `lag`, the `site` of the registers, how `control` is protected.
 
     Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`,
     `alarm` (a pointer was upset).
@@ -41,12 +41,12 @@ class OutputFifo(wiring.Component):
         site: Site,
         *,
         lag: int = 0,
-        checked: bool = False,
+        control: str = "none",
     ) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, not {depth}")
         self.lanes, self.lane_bits, self.depth, self.groups = lanes, lane_bits, depth, groups
-        self.site, self.lag, self.checked = site, lag, checked
+        self.site, self.lag, self.control = site, lag, control
         members: dict[str, Any] = {
             "write": In(1),
             "beat": In(beat_layout(lanes, lane_bits)),
@@ -61,7 +61,7 @@ class OutputFifo(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = clog2(self.depth) + 1
-        group = ControlGroup(m, self.site, self.checked)
+        group = ControlGroup(m, self.site, self.control)
         head, tail = group.register(bits, "head"), group.register(bits, "tail")
         word = Cat(self.beat, self.end) if self.groups else Cat(self.beat)
         store = memory.Memory(shape=unsigned(len(word)), depth=self.depth, init=[])
@@ -75,23 +75,23 @@ class OutputFifo(wiring.Component):
             self.empty.eq(head == tail),
         ]
         with m.If(self.write):
-            m.d.sync += group.set(tail, tail + 1)
+            group.set(tail, tail + 1)
         pop = Signal()
         m.d.comb += pop.eq(self.o.valid & self.o.ready)
         with m.If(pop):
-            m.d.sync += group.set(head, head + 1)
+            group.set(head, head + 1)
         out = self.o.payload
         m.d.comb += Cat(out).eq(read.data[: len(self.beat.as_value())])
         if not self.groups:
-            m.d.comb += [self.o.valid.eq(~self.empty), self.alarm.eq(group.alarm())]
+            m.d.comb += [self.o.valid.eq(~self.empty), self.alarm.eq(group.finish())]
             return m
         visible = group.register(bits, "visible")
         written = self._written(m, group, tail)
         with m.If(self.commit):
-            m.d.sync += group.set(visible, written)
+            group.set(visible, written)
         m.d.comb += self.o.valid.eq(head != visible)
         self._verdicts(m, group, pop & read.data[-1], read.data)
-        m.d.comb += self.alarm.eq(group.alarm())
+        m.d.comb += self.alarm.eq(group.finish())
         return m
 
     def _written(self, m: Module, group: ControlGroup, tail: Signal) -> Value:
@@ -102,7 +102,7 @@ class OutputFifo(wiring.Component):
         recent: Value = self.write
         for rank in range(1, self.lag):
             late = group.register(1, f"write_{rank}")
-            m.d.sync += group.set(late, recent)
+            group.set(late, recent)
             written, recent = written - late, late
         return written[: len(tail)]
 
@@ -113,9 +113,9 @@ class OutputFifo(wiring.Component):
         put = group.register(clog2(slots), "verdict_put")
         get = group.register(clog2(slots), "verdict_get")
         with m.If(self.commit):
-            m.d.sync += group.set(put, put + 1)
+            group.set(put, put + 1)
             m.d.sync += flags.bit_select(put, 1).eq(self.bad)
         with m.If(next_group):
-            m.d.sync += group.set(get, get + 1)
+            group.set(get, get + 1)
         err = self.o.payload.err
         m.d.comb += err.eq(word[len(self.beat.as_value()) - 1] | flags.bit_select(get, 1))

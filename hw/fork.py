@@ -20,23 +20,24 @@ class Fork(wiring.Component):
 
     No cycle of its own; `valid` depends on no `ready`. Members: `i`, `o_0`, `o_1`, ...
 
-    Parameters: `lanes`, `lane_bits`, the number of `readers`, the `site`, `checked` control.
+    Parameters: `lanes`, `lane_bits`, the number of `readers`, the `site`, `control` as in
+    `hw.control`.
     Raises ValueError for fewer than two readers.
     """
 
     def __init__(
-        self, lanes: int, lane_bits: int, readers: int, site: Site, *, checked: bool = False
+        self, lanes: int, lane_bits: int, readers: int, site: Site, *, control: str = "none"
     ) -> None:
         if readers < 2:
             raise ValueError(f"readers must be >= 2, not {readers}")
-        self.readers, self.site, self.checked = readers, site, checked
+        self.readers, self.site, self.control = readers, site, control
         signature = beat_stream(lanes, lane_bits)
         members: dict[str, Any] = {f"o_{i}": Out(signature) for i in range(readers)}
         super().__init__({"i": In(signature), **members})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        group = ControlGroup(m, self.site, self.checked)
+        group = ControlGroup(m, self.site, self.control)
         taken = [group.register(1, f"taken_{i}") for i in range(self.readers)]
         outputs = [getattr(self, f"o_{i}") for i in range(self.readers)]
         served = [had | out.ready for had, out in zip(taken, outputs, strict=True)]
@@ -44,8 +45,9 @@ class Fork(wiring.Component):
         m.d.comb += self.i.ready.eq(Cat(*served).all())
         for had, out, done in zip(taken, outputs, served, strict=True):
             m.d.comb += [out.valid.eq(self.i.valid & ~had), out.payload.eq(self.i.payload)]
-            m.d.sync += group.set(had, self.i.valid & done & ~leaves)
-        if self.checked:
-            flag = hold_alarm(m, self.site, group.alarm(), leaves & self.i.payload.last)
+            group.set(had, self.i.valid & done & ~leaves)
+        alarm = group.finish()
+        if self.control == "parity":
+            flag = hold_alarm(m, self.site, alarm, leaves & self.i.payload.last)
             m.d.comb += [out.payload.err.eq(self.i.payload.err | flag) for out in outputs]
         return m

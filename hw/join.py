@@ -78,10 +78,10 @@ class _Join(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, site = self.config, self.site
-        self.group = group = ControlGroup(m, site, config.checked)
+        self.group = group = ControlGroup(m, site, config.control)
         heads = self._operands(m)
         fifo = OutputFifo(
-            config.out_lanes, config.out_bits, config.fifo_beats, 0, site, checked=config.checked
+            config.out_lanes, config.out_bits, config.fifo_beats, 0, site, control=config.control
         )
         m.submodules.fifo = fifo
         issue, idle = Signal(), Signal()
@@ -89,7 +89,7 @@ class _Join(wiring.Component):
         used = group.register(range(config.fifo_beats + 1), "used")
         popped = fifo.o.valid & fifo.o.ready
         m.d.comb += issue.eq(self.complete & (used < config.fifo_beats))
-        m.d.sync += group.set(used, Mux(idle, 0, used - popped) + issue)
+        group.set(used, Mux(idle, 0, used - popped) + issue)
         elements = []
         for k, head in enumerate(heads):
             element = site.register(len(head.payload.data), f"element_{k}", "activation")
@@ -134,7 +134,7 @@ class _Join(wiring.Component):
         flags = [takes & head.payload.err for takes, head in zip(plan.takes, heads, strict=True)]
         flagged = (err & ~plan.begin) | Cat(*flags).any()
         with m.If(issue):
-            m.d.sync += group.set(err, flagged)
+            group.set(err, flagged)
         marks: dict[str, Value] = {
             "valid": issue,
             "begin": issue & plan.begin,
@@ -153,7 +153,7 @@ class _Join(wiring.Component):
         config, heads = self.config, []
         for k, operand in enumerate(config.operands):
             fifo = SkipFifo(
-                operand.lanes, operand.bits, operand.depth, self.site, checked=config.checked
+                operand.lanes, operand.bits, operand.depth, self.site, control=config.control
             )
             m.submodules[f"operand_{k}"] = fifo
             connect(m, flipped(getattr(self, f"i_{k}")), fifo.i)
@@ -161,14 +161,14 @@ class _Join(wiring.Component):
         return heads
 
     def _leave(self, m: Module, fifo: OutputFifo) -> None:
-        """The output stream; with checked control an upset flags what leaves."""
+        """The output stream; an upset of control that nothing outvotes flags what leaves."""
         m.d.comb += [
             self.o.valid.eq(fifo.o.valid),
             self.o.payload.eq(fifo.o.payload),
             fifo.o.ready.eq(self.o.ready),
         ]
+        alarms = fifo.alarm | self.group.finish()
         if self.config.checked:
-            alarms = fifo.alarm | self.group.alarm()
             left = self.o.valid & self.o.ready & self.o.payload.last
             flag = hold_alarm(m, self.site, alarms, left)
             m.d.comb += self.o.payload.err.eq(fifo.o.payload.err | flag)
@@ -179,9 +179,9 @@ class _Join(wiring.Component):
         end = Signal(name=f"{name}_end")
         m.d.comb += end.eq(count == size - 1)
         with m.If(restart):
-            m.d.sync += self.group.set(count, 0)
+            self.group.set(count, 0)
         with m.Elif(move):
-            m.d.sync += self.group.set(count, Mux(end, 0, count + 1))
+            self.group.set(count, Mux(end, 0, count + 1))
         return count, end
 
 
@@ -192,9 +192,9 @@ class _Together(_Join):
         inside = self.group.register(1, "inside")
         end = heads[0].payload.last
         with m.If(restart):
-            m.d.sync += self.group.set(inside, 0)
+            self.group.set(inside, 0)
         with m.Elif(move):
-            m.d.sync += self.group.set(inside, ~end)
+            self.group.set(inside, ~end)
         every: list[Value] = [Const(1, 1)] * len(heads)
         return _Schedule(every, every, [~inside] * len(heads), ~inside, end)
 
@@ -237,9 +237,9 @@ class ConcatJoin(_Join):
         inside = self.group.register(1, "inside")
         end = last & heads[-1].payload.last
         with m.If(restart):
-            m.d.sync += self.group.set(inside, 0)
+            self.group.set(inside, 0)
         with m.Elif(move & last):
-            m.d.sync += self.group.set(inside, ~end)
+            self.group.set(inside, ~end)
         takes: list[Value] = [
             (self.word >= low) & (self.word < high) for low, high in itertools.pairwise(bounds)
         ]

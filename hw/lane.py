@@ -52,7 +52,7 @@ class Lane(wiring.Component):
                 **source,
                 "valid": In(1),
                 "first": In(1),
-                "group": In(clog2(passes)),
+                "group": In(clog2(len(config.turns))),
                 "acc_in": In(signed(config.acc_bits)),
                 "acc": Out(signed(config.acc_bits)),
             }
@@ -64,9 +64,8 @@ class Lane(wiring.Component):
         products = self._shared() if self.packed else self._products(m)
         # Cycles 2..: adder tree; then the accumulator.
         total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
-        bias = rom(
-            m, config.bias[:, self.index].tolist(), self.group, signed(config.acc_bits), "bias"
-        )
+        biases = config.bias[list(config.turn_passes), self.index].tolist()
+        bias = rom(m, biases, self.group, signed(config.acc_bits), "bias")
         acc = site.register(signed(config.acc_bits), "acc", "accumulator")
         base = Mux(self.first, bias, self.acc_in)
         m.d.sync += acc.eq(Mux(self.valid, base + total, self.acc_in))

@@ -22,7 +22,7 @@ from .requantize import requantizer
 from .sequencer import Sequencer, assemble
 from .site import Site
 from .stream import beat_stream
-from .voter import Voter
+from .votes import vote_in_space, vote_in_time
 from .window import WindowBuffer
 
 __all__ = ["Linear"]
@@ -53,7 +53,7 @@ class Linear(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        self.group = ControlGroup(m, self.site, config.checked)
+        self.group = ControlGroup(m, self.site, config.control)
         alarm = Signal(name="own_alarm")
         window = self._buffer()
         control = Sequencer(config, config.lane_cycles, self.site)
@@ -64,7 +64,7 @@ class Linear(wiring.Component):
             groups=config.fifo_beats // config.beats if config.modulus else 0,
             site=self.site,
             lag=config.verdict_cycles,
-            checked=config.checked,
+            control=config.control,
         )
         assemble(m, self, window, control, fifo, alarm)
         results = self._lanes(m, window, control)
@@ -72,12 +72,12 @@ class Linear(wiring.Component):
         if config.modulus:
             self._check(m, window, control, fifo, words, marks)
         self._finish(m, fifo, words, marks, control)
-        m.d.comb += alarm.eq(self.group.alarm())
+        m.d.comb += alarm.eq(self.group.finish())
         return m
 
     def _buffer(self) -> Any:
         """What feeds the lanes."""
-        return WindowBuffer(self.config.window, self.site, checked=self.config.checked)
+        return WindowBuffer(self.config.window, self.site, control=self.config.control)
 
     def _requantizer(self, lane: int) -> Any:
         """The unit behind output lane `lane`; the layer requantises."""
@@ -92,7 +92,7 @@ class Linear(wiring.Component):
         address: Value = control.address
         if not (config.constant_weights or config.block_weights):
             address = self.group.register(len(control.address), "address")
-            m.d.sync += self.group.set(address, control.address)
+            self.group.set(address, control.address)
         shared = self._packed(m, window, address)
         for index in range(config.pe):
             protected = index in config.replicated
@@ -112,15 +112,8 @@ class Linear(wiring.Component):
                     lane.group.eq(control.group),
                 ]
                 replicas.append(lane)
-            result: Value = replicas[0].acc
-            if protected:
-                m.submodules[f"voter_{index}"] = voter = Voter(config.acc_bits)
-                for port, lane in zip((voter.a, voter.b, voter.c), replicas, strict=True):
-                    m.d.comb += port.eq(lane.acc)
-                result = voter.y.as_signed()
-            for lane in replicas:
-                m.d.comb += lane.acc_in.eq(result)
-            results.append(result)
+            result = vote_in_space(m, config, index, replicas)
+            results.append(vote_in_time(m, config, index, result, control))
         return results
 
     def _act(self, window: WindowBuffer, index: int) -> Value:
@@ -158,16 +151,15 @@ class Linear(wiring.Component):
         flags = group.register(3, "flags")
         step = Signal.like(index)
         with m.If(done["valid"]):
-            m.d.sync += [
-                hold.eq(Cat(*results)),
-                group.set(left, (1 << beats) - 1),
-                group.set(flags, Cat(done["begin"], done["end"], done["err"])),
-            ]
+            m.d.sync += hold.eq(Cat(*results))
+            group.set(left, (1 << beats) - 1)
+            group.set(flags, Cat(done["begin"], done["end"], done["err"]))
             m.d.comb += step.eq(control.done["group"] * beats)
         with m.Else():
-            m.d.sync += [hold.eq(hold[bits * lanes :]), group.set(left, left >> 1)]
+            m.d.sync += hold.eq(hold[bits * lanes :])
+            group.set(left, left >> 1)
             m.d.comb += step.eq(index + 1)
-        m.d.sync += group.set(index, step)
+        group.set(index, step)
         words = [hold[i * bits : (i + 1) * bits].as_signed() for i in range(lanes)]
         first, last = Signal(), Signal()
         m.d.comb += [first.eq(left.all()), last.eq(left == 1)]

@@ -12,13 +12,19 @@ from .config import (
     ADDS_PER_RANK,
     BLOCK_BITS,
     CHECK_CYCLES,
+    Turn,
     WindowedConfig,
     requantize_cycles,
     tree_levels,
 )
 from .pairs import lane_pairs
 
-__all__ = ["LinearConfig"]
+__all__ = ["LinearConfig", "repeated_passes"]
+
+
+def repeated_passes(passes: int, repeated: tuple[int, ...]) -> tuple[int, ...]:
+    """0 .. `passes` - 1 in order, those of `repeated` three times each."""
+    return tuple(p for p in range(passes) for _ in range(3 if p in repeated else 1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,8 +35,9 @@ class LinearConfig(WindowedConfig):
     in, `acc_bits` holds every partial sum. `group_lanes` neighbouring lanes read the same
     elements: all `pe`, or those of one group where several groups of a grouped convolution, or
     `pixels` output pixels, are computed side by side; `picks` are these elements, for each such
-    group of lanes. `replicated` lists the lanes in triple modular redundancy, `modulus` is
-    the checksum's or None.
+    group of lanes. `replicated` lists the lanes in triple modular redundancy, with `voters` each.
+    `repeated` lists the passes that are computed three times, the results of the lanes `voted` are
+    then voted. `modulus` is the checksum's or None.
     """
 
     pe: int
@@ -48,6 +55,9 @@ class LinearConfig(WindowedConfig):
     weights: str = "auto"
     requantize: Requantize | Thresholds | None = None
     replicated: tuple[int, ...] = ()
+    voters: int = 1
+    repeated: tuple[int, ...] = ()
+    voted: tuple[int, ...] = ()
     modulus: int | None = None
     macs: int = 0
 
@@ -76,6 +86,18 @@ class LinearConfig(WindowedConfig):
         for lane in range(pe):
             rows[:, :, self.lane_elements(lane)] += self.weight[:, lane]
         return rows.reshape(passes * steps, self.elements)
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """A pass that is repeated takes three turns."""
+        thrice = (Turn.FIRST, Turn.SECOND, Turn.VOTED)
+        passes = range(self.weight.shape[0])
+        return tuple(t for p in passes for t in (thrice if p in self.repeated else (Turn.PLAIN,)))
+
+    @property
+    def turn_passes(self) -> tuple[int, ...]:
+        """The pass, a row of `weight`, of each turn."""
+        return repeated_passes(self.weight.shape[0], self.repeated)
 
     @property
     def weight_bipolar(self) -> bool:
@@ -135,9 +157,12 @@ class LinearConfig(WindowedConfig):
 
     def channels(self, lane: int) -> list[int]:
         """The channel of each table index of the requantiser at output lane `lane`."""
-        groups, beats = range(self.weight.shape[0]), range(self.beats)
-        neurons = len(groups) * self.pe // self.pixels
-        return [(g * self.pe + b * self.out_lanes + lane) % neurons for g in groups for b in beats]
+        neurons = self.weight.shape[0] * self.pe // self.pixels
+        return [
+            (group * self.pe + beat * self.out_lanes + lane) % neurons
+            for group in self.turn_passes
+            for beat in range(self.beats)
+        ]
 
     @property
     def lane_cycles(self) -> int:

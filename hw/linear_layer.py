@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from math import gcd
+from typing import Any
 
 import numpy as np
 
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, IntArray, TensorType
 from .fold import MULTIPLIERS, Fold, Protection, divides
-from .linear_config import LinearConfig
+from .linear_config import LinearConfig, repeated_passes
 from .pixels import check_pixels, strip
 from .window_config import Size, Tap, WindowConfig
 
@@ -47,6 +49,9 @@ def linear_layer(
     else:
         window, picks = _folded(node, size, kind, fold)
     pe, steps = fold.pe * fold.pixels, inner // fold.simd
+    redundancy = _redundancy(node, fold, guard)
+    passes = repeated_passes(len(window.passes), redundancy.get("repeated", ()))
+    window = replace(window, passes=tuple(window.passes[p] for p in passes))
     bias = node.bias - kind.zero_point * weight.sum(axis=1)
     lanes = out_lanes(pe, steps)
     rows, columns = window.out_size
@@ -76,12 +81,24 @@ def linear_layer(
         multiplier=fold.multiplier,
         weights=fold.weights,
         requantize=node.requantize,
-        replicated=tuple(
-            sorted({p * neurons + n % fold.pe for n in guard.neurons for p in range(fold.pixels)})
-        ),
-        modulus=guard.modulus,
+        modulus=guard.modulus,  # type: ignore[arg-type]
         macs=window.windows * fold.pixels * weight.size,
+        **redundancy,
     )
+
+
+def _redundancy(node: Conv2d | Dense, fold: Fold, guard: Protection) -> dict[str, Any]:
+    """The configuration's fields about the neurons in triple modular redundancy."""
+    lanes = {p * node.out_channels + n % fold.pe for n in guard.neurons for p in range(fold.pixels)}
+    found = tuple(sorted(lanes))
+    if guard.mode == "spatial" or not found:
+        return {"replicated": found, "voters": guard.voters}
+    if guard.voters != 1:
+        raise InputError(
+            f"layer {node.name}: tmr in time has one result to vote and no replicas to reload; set "
+            'voters = 1, or mode = "spatial"'
+        )
+    return {"repeated": tuple(sorted({n // fold.pe for n in guard.neurons})), "voted": found}
 
 
 def _tiled(values: IntArray, pixels: int) -> IntArray:

@@ -45,12 +45,12 @@ class _Reduce(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, site = self.config, self.site
-        self.group = group = ControlGroup(m, site, config.checked)
+        self.group = group = ControlGroup(m, site, config.control)
         alarm = Signal(name="own_alarm")
-        window = WindowBuffer(config.window, site, checked=config.checked)
+        window = WindowBuffer(config.window, site, control=config.control)
         control = Sequencer(config, config.reduce_cycles, site)
         fifo = OutputFifo(
-            config.out_lanes, config.out_bits, config.fifo_beats, 0, site, checked=config.checked
+            config.out_lanes, config.out_bits, config.fifo_beats, 0, site, control=config.control
         )
         assemble(m, self, window, control, fifo, alarm)
         outputs, late = self.combine(m, window, control)
@@ -72,7 +72,7 @@ class _Reduce(wiring.Component):
             fifo.beat.first.eq(marks["begin"]),
             fifo.beat.last.eq(marks["end"]),
             fifo.beat.err.eq(marks["err"]),
-            alarm.eq(group.alarm()),
+            alarm.eq(group.finish()),
         ]
         return m
 
@@ -138,7 +138,7 @@ class Pool(_Reduce):
         place: Value = window.place
         for rank in range(1, self.config.reduce_cycles):
             late = self.group.register(len(place), f"place_{rank}")
-            m.d.sync += self.group.set(late, place)
+            self.group.set(late, place)
             place = late
         return place
 
@@ -160,7 +160,7 @@ class ArgMax(_Reduce):
         now = Signal(config.out_bits)
         m.d.comb += now.eq(Mux(control.first, 0, count))
         with m.If(control.valid):
-            m.d.sync += self.group.set(count, now + 1)
+            self.group.set(count, now + 1)
             with m.If(control.first | (element > best)):
                 m.d.sync += [best.eq(element), index.eq(now)]
         return [index], 0

@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .config import WindowedConfig, clog2
+from .arith import rom
+from .config import Turn, WindowedConfig, clog2
 from .control import ControlGroup, hold_alarm
 from .fifo import OutputFifo
 from .site import Site
@@ -32,14 +33,19 @@ class Sequencer(wiring.Component):
     `site` of the registers.
 
     Members: `available`, `popped`, `idle` in; `issue`, `step`, `pass_`, `advance`, `start`,
-    `begin`, `end`, `address` (pass * steps + step), marks of the step that is issued; `valid`,
+    `begin`, `end`, `address` (of the step's weights), marks of the step that is issued; `valid`,
     `first`, `group` as they reach the accumulator; `done_*`, one cycle later, when a group is
-    complete; `alarm`, a control register was upset.
+    complete that leaves; `alarm`, a control register was upset.
+
+    A pass that is computed three times counts as three. Its first two results wait: they take no
+    credit; `done_keep_0` and `done_keep_1` mark them, `done_voted` the third where other results
+    leave without a vote.
     """
 
     def __init__(self, config: WindowedConfig, delay: int, site: Site) -> None:
         self.config, self.delay, self.site = config, delay, site
         steps, passes = config.window.steps, len(config.window.passes)
+        waiting = {f"done_{name}": Out(1) for name in self.kept}
         super().__init__(
             {
                 "available": In(1),
@@ -53,7 +59,7 @@ class Sequencer(wiring.Component):
                 "advance": Out(1),
                 "step": Out(clog2(steps)),
                 "pass_": Out(clog2(passes)),
-                "address": Out(clog2(steps * passes)),
+                "address": Out(clog2(steps * sum(config.leaving))),
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -65,6 +71,7 @@ class Sequencer(wiring.Component):
                 "done_end": Out(1),
                 "done_err": Out(1),
                 "done_group": Out(clog2(passes)),
+                **waiting,
             }
         )
 
@@ -82,10 +89,10 @@ class Sequencer(wiring.Component):
         m = Module()
         config = self.config
         steps, passes = config.window.steps, len(config.window.passes)
-        group = ControlGroup(m, self.site, config.checked)
+        group = ControlGroup(m, self.site, config.control)
         step = group.register(range(max(2, steps)), "step_count")
         pass_ = group.register(range(max(2, passes)), "pass_count")
-        at = group.register(clog2(steps * passes), "address_count")
+        at = group.register(clog2(steps * sum(config.leaving)), "address_count")
         used = group.register(range(config.fifo_beats + 1), "used")
         first, last, start, final = Signal(), Signal(), Signal(), Signal()
         go = Signal()
@@ -103,16 +110,39 @@ class Sequencer(wiring.Component):
             self.address.eq(at),
         ]
         with m.If(self.issue):
-            m.d.sync += group.set(step, Mux(last, 0, step + 1))
-            m.d.sync += group.set(at, Mux(self.advance, 0, at + 1))
+            group.set(step, Mux(last, 0, step + 1))
+            group.set(at, Mux(self.advance, 0, self._following(m, at, last)))
             with m.If(last):
-                m.d.sync += group.set(pass_, Mux(final, 0, pass_ + 1))
+                group.set(pass_, Mux(final, 0, pass_ + 1))
         taken = Signal(range(config.beats + 1))
-        m.d.comb += taken.eq(Mux(first & go, config.beats, 0))
-        m.d.sync += group.set(used, Mux(self.idle, 0, used - self.popped) + taken)
+        taking: Value = first & go
+        if self.kept:
+            taking = taking & self._is(m, pass_, "leaves", Turn.PLAIN, Turn.VOTED)
+        m.d.comb += taken.eq(Mux(taking, config.beats, 0))
+        group.set(used, Mux(self.idle, 0, used - self.popped) + taken)
         self._marks(m, group, first, last, start, final)
-        m.d.comb += self.alarm.eq(group.alarm())
+        m.d.comb += self.alarm.eq(group.finish())
         return m
+
+    @property
+    def kept(self) -> dict[str, Turn]:
+        """Marks of results that wait and are voted; none where no pass is repeated."""
+        turns = self.config.turns
+        if Turn.FIRST not in turns:
+            return {}
+        found = {"keep_0": Turn.FIRST, "keep_1": Turn.SECOND}
+        return found | ({"voted": Turn.VOTED} if Turn.PLAIN in turns else {})
+
+    def _is(self, m: Module, group: Value, name: str, *turns: Turn) -> Signal:
+        """Whether the turn with the number `group` is one of `turns`."""
+        return rom(m, [turn in turns for turn in self.config.turns], group, 1, name)
+
+    def _following(self, m: Module, at: Signal, last: Signal) -> Value:
+        """The address after `at`: the first of the pass again where that is repeated."""
+        if not self.kept:
+            return at + 1
+        again = self._is(m, self.pass_, "again", Turn.FIRST, Turn.SECOND)
+        return Mux(last & again, at - (self.config.window.steps - 1), at + 1)
 
     def _marks(
         self,
@@ -129,7 +159,7 @@ class Sequencer(wiring.Component):
             "first": first,
             "last": last,
             "start": start,
-            "begin": self.first_window & start,
+            "begin": self.first_window & (start if self.config.leaving[0] else self.pass_ == 2),
             "end": self.last_window & final,
             "err": self.err_in,
         }
@@ -143,15 +173,21 @@ class Sequencer(wiring.Component):
             count = group.register(clog2(passes), "group_count")
             m.d.comb += self.group.eq(Mux(marks["start"], 0, Mux(marks["first"], count + 1, count)))
             with m.If(marks["valid"]):
-                m.d.sync += group.set(count, self.group)
+                group.set(count, self.group)
             m.d.comb += self.done_group.eq(count)
         m.d.comb += [
             self.valid.eq(marks["valid"]),
             self.first.eq(marks["first"]),
             self.last.eq(marks["valid"] & marks["last"]),
         ]
-        finished = {"valid": marks["valid"] & marks["last"]}
+        complete = marks["valid"] & marks["last"]
+        finished = {"valid": complete}
         finished |= {name: marks[name] for name in ("begin", "end", "err")}
+        if self.kept:
+            leaves = self._is(m, self.group, "group_leaves", Turn.PLAIN, Turn.VOTED)
+            finished["valid"] = complete & leaves
+        for name, turn in self.kept.items():
+            finished[name] = complete & self._is(m, self.group, f"group_{name}", turn)
         done, _ = group.pipe(finished, "done")
         m.d.comb += [
             self.busy.eq(Cat(*valids, done["valid"]).any()),
@@ -159,6 +195,7 @@ class Sequencer(wiring.Component):
             self.done_begin.eq(done["begin"]),
             self.done_end.eq(done["end"]),
             self.done_err.eq(done["err"]),
+            *(getattr(self, f"done_{name}").eq(done[name]) for name in self.kept),
         ]
 
 
@@ -172,7 +209,7 @@ def assemble(
 ) -> None:
     """Add buffer, sequencer and FIFO to a layer, join them, and join its streams `i` and `o`.
 
-    With checked control an upset in any part, or `alarm` of the layer's own registers, flags what
+    With parity an upset of control in any part, or `alarm` of the layer's own registers, flags what
     leaves.
     """
     m.submodules.window, m.submodules.sequencer, m.submodules.fifo = window, control, fifo

@@ -124,10 +124,10 @@ def shift_layer(layer: LinearConfig, elements: Interval) -> ShiftConfig:
             f'layer {layer.name}: multiplier = "shift" computes the whole layer in one cycle; '
             f"set pe = {passes * pe} and simd = {steps * simd}"
         )
-    if layer.replicated:
+    if layer.replicated or layer.voted:
         raise InputError(
             f'layer {layer.name}: neurons of a layer with multiplier = "shift" share their '
-            'additions and cannot be replicated; set tmr = "none", or multiplier = "lut"'
+            'additions, which cannot be tripled; set tmr = "none", or multiplier = "lut"'
         )
     places = _pixel_elements(layer)
     matrix = np.zeros((pe // layer.pixels, len(places[0])), dtype=np.int64)

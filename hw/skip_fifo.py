@@ -23,16 +23,17 @@ class SkipFifo(wiring.Component):
     left; room that a beat leaves in t is there in t + 1. The memory is read into a register, so
     that it may be a block RAM. The beats inside are counted by two pointers and a valid bit.
 
-    Parameters: `lanes`, `lane_bits`, `depth`, the `site` of the registers, `checked` control.
+    Parameters: `lanes`, `lane_bits`, `depth`, the `site` of the registers, `control` as in
+    `hw.control`.
     Members: `i`, `o`. Raises ValueError for a depth below 1.
     """
 
     def __init__(
-        self, lanes: int, lane_bits: int, depth: int, site: Site, *, checked: bool = False
+        self, lanes: int, lane_bits: int, depth: int, site: Site, *, control: str = "none"
     ) -> None:
         if depth < 1:
             raise ValueError(f"depth must be >= 1, not {depth}")
-        self.depth, self.site, self.checked = depth, site, checked
+        self.depth, self.site, self.control = depth, site, control
         super().__init__(
             {
                 "i": In(beat_stream(lanes, lane_bits)),
@@ -44,7 +45,7 @@ class SkipFifo(wiring.Component):
         m = Module()
         site, words = self.site, 1 << clog2(self.depth)
         bits = clog2(words) + 1
-        group = ControlGroup(m, site, self.checked)
+        group = ControlGroup(m, site, self.control)
         head, tail = group.register(bits, "head"), group.register(bits, "tail")
         full = group.register(1, "full")
         word: Any = Cat(self.i.payload)
@@ -66,15 +67,17 @@ class SkipFifo(wiring.Component):
             self.o.valid.eq(full),
         ]
         with m.If(accept):
-            m.d.sync += group.set(tail, tail + 1)
+            group.set(tail, tail + 1)
         held = site.register(len(word), "held", "activation")
         with m.If(fetch):
-            m.d.sync += [held.eq(read.data), *group.set(head, head + 1)]
+            m.d.sync += held.eq(read.data)
+            group.set(head, head + 1)
         with m.If(fetch | pop):
-            m.d.sync += group.set(full, fetch)
+            group.set(full, fetch)
         m.d.comb += Cat(self.o.payload).eq(held)
-        if self.checked:
+        alarm = group.finish()
+        if self.control == "parity":
             left = pop & self.o.payload.last
-            flag = hold_alarm(m, site, group.alarm(), left)
+            flag = hold_alarm(m, site, alarm, left)
             m.d.comb += self.o.payload.err.eq(held[-1] | flag)
         return m

@@ -88,7 +88,7 @@ class Top(wiring.Component):
             head.payload.last.eq(self.i_last),
             self.i_ready.eq(head.ready),
         ]
-        streams = self._streams(m, INPUT, head, *self.inlet, checked=False)
+        streams = self._streams(m, INPUT, head, *self.inlet, control="none")
         stream: Any = head
         for config in self.layers:
             m.submodules[config.name] = layer = layer_component(config)
@@ -103,12 +103,12 @@ class Top(wiring.Component):
                     (lanes, config.in_lanes[port]),
                     bits,
                     name if alone else f"{name}_{port}",
-                    checked=config.checked,
+                    control=config.control,
                 )
             stream = layer.o
             self._tap(m, config.name, stream)
             streams |= self._streams(
-                m, config.name, stream, config.out_lanes, config.out_bits, checked=config.checked
+                m, config.name, stream, config.out_lanes, config.out_bits, control=config.control
             )
         m.d.comb += [
             self.o_valid.eq(stream.valid),
@@ -121,14 +121,14 @@ class Top(wiring.Component):
         return m
 
     def _streams(
-        self, m: Module, source: str, stream: Any, lanes: int, bits: int, *, checked: bool
+        self, m: Module, source: str, stream: Any, lanes: int, bits: int, *, control: str
     ) -> dict[str, list[tuple[Any, int]]]:
         """A stream for each operand that reads `source`, in order of the layers."""
         readers = sum(layer.sources.count(source) for layer in self.layers)
         if readers < 2:
             return {source: [(stream, lanes)]}
         site = Site(source or "input")
-        fork = Fork(lanes, bits, readers, site, checked=checked)
+        fork = Fork(lanes, bits, readers, site, control=control)
         m.submodules[f"fork_{site.layer}"] = fork
         connect(m, stream, fork.i)
         return {source: [(getattr(fork, f"o_{i}"), lanes) for i in range(readers)]}

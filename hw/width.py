@@ -33,12 +33,12 @@ class Gather(wiring.Component):
         ratio: int,
         site: Site,
         *,
-        checked: bool = False,
+        control: str = "none",
         code_bits: int = 0,
     ) -> None:
         if ratio < 2:
             raise ValueError(f"ratio must be >= 2, not {ratio}")
-        self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
+        self.ratio, self.site, self.code_bits, self.control = ratio, site, code_bits, control
         super().__init__(
             {
                 "i": In(beat_stream(lanes, lane_bits, code_bits)),
@@ -49,7 +49,7 @@ class Gather(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat, out, site = self.i.payload, self.o.payload, self.site
-        group = ControlGroup(m, site, self.checked)
+        group = ControlGroup(m, site, self.control)
         count = group.register(range(self.ratio), "count")
         first, err = group.register(1, "held_first"), group.register(1, "held_err")
         now, complete = Signal.like(count), Signal()
@@ -71,14 +71,13 @@ class Gather(wiring.Component):
                 m.d.sync += held.eq(Cat(held, new)[len(new) :])
             m.d.comb += out[field].eq(Cat(held, new))
         with m.If(accept):
-            m.d.sync += [
-                group.set(count, Mux(complete, 0, now + 1)),
-                group.set(first, Mux(now == 0, beat.first, first)),
-                group.set(err, Mux(complete, 0, Mux(now == 0, 0, err) | beat.err)),
-            ]
-        if self.checked:
+            group.set(count, Mux(complete, 0, now + 1))
+            group.set(first, Mux(now == 0, beat.first, first))
+            group.set(err, Mux(complete, 0, Mux(now == 0, 0, err) | beat.err))
+        alarm = group.finish()
+        if self.control == "parity":
             left = self.o.valid & self.o.ready & out.last
-            m.d.comb += out.err.eq(err | beat.err | hold_alarm(m, site, group.alarm(), left))
+            m.d.comb += out.err.eq(err | beat.err | hold_alarm(m, site, alarm, left))
         return m
 
 
@@ -96,12 +95,12 @@ class Split(wiring.Component):
         ratio: int,
         site: Site,
         *,
-        checked: bool = False,
+        control: str = "none",
         code_bits: int = 0,
     ) -> None:
         if ratio < 2 or lanes % ratio:
             raise ValueError(f"ratio must be >= 2 and divide {lanes} lanes, not {ratio}")
-        self.ratio, self.site, self.code_bits, self.checked = ratio, site, code_bits, checked
+        self.ratio, self.site, self.code_bits, self.control = ratio, site, code_bits, control
         super().__init__(
             {
                 "i": In(beat_stream(lanes, lane_bits, code_bits)),
@@ -112,7 +111,7 @@ class Split(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat, out = self.i.payload, self.o.payload
-        group = ControlGroup(m, self.site, self.checked)
+        group = ControlGroup(m, self.site, self.control)
         index = group.register(clog2(self.ratio), "index")
         final = Signal()
         m.d.comb += [
@@ -127,10 +126,11 @@ class Split(wiring.Component):
         if self.code_bits:
             m.d.comb += out.code.eq(beat.code.word_select(index, len(out.code)))
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += group.set(index, Mux(final, 0, index + 1))
-        if self.checked:
+            group.set(index, Mux(final, 0, index + 1))
+        alarm = group.finish()
+        if self.control == "parity":
             left = self.o.valid & self.o.ready & out.last
-            m.d.comb += out.err.eq(beat.err | hold_alarm(m, self.site, group.alarm(), left))
+            m.d.comb += out.err.eq(beat.err | hold_alarm(m, self.site, alarm, left))
         return m
 
 
@@ -156,12 +156,12 @@ def connect_streams(
     bits: int,
     name: str,
     *,
-    checked: bool,
+    control: str,
 ) -> None:
     """Join `source` (a stream of lanes[0]) to `sink` (of lanes[1]) through converters."""
     stream = source
     for kind, width, ratio in converters(*lanes):
-        unit = kind(width, bits, ratio, Site(name), checked=checked)
+        unit = kind(width, bits, ratio, Site(name), control=control)
         m.submodules[f"{name}_{kind.__name__.lower()}"] = unit
         connect(m, stream, unit.i)
         stream = unit.o

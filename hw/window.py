@@ -30,7 +30,7 @@ class WindowBuffer(wiring.Component):
     of the frame before, and may read from the cycle after. So one upset in a position cannot shift
     the frames that follow. Data of the step requested in cycle t is in `act` from cycle t + 2.
 
-    Parameters: `config`, the `site` of its registers, `checked` control.
+    Parameters: `config`, the `site` of its registers, how `control` is protected.
 
     Members: `i`, the stream; `available`, the current window is complete; `step`, `pass_`, what to
     read; `read`, a step is issued; `advance`, its window is finished; `first_window`,
@@ -39,8 +39,8 @@ class WindowBuffer(wiring.Component):
     register was upset; `act`, the fetched elements, port 0 lowest; `code`, their codes.
     """
 
-    def __init__(self, config: WindowConfig, site: Site, *, checked: bool = False) -> None:
-        self.config, self.site, self.checked = config, site, checked
+    def __init__(self, config: WindowConfig, site: Site, *, control: str = "none") -> None:
+        self.config, self.site, self.control = config, site, control
         elements = config.elements
         members: dict[str, Any] = {
             "i": In(beat_stream(config.word, config.lane_bits, config.code_bits)),
@@ -64,7 +64,7 @@ class WindowBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, bits = self.config, self.config.index_bits
-        group = ControlGroup(m, self.site, self.checked)
+        group = ControlGroup(m, self.site, self.control)
         register, change = group.register, group.set
         written, claim, window = (register(bits, n) for n in ("written", "claim", "window"))
         row, end = register(bits, "row"), register(bits, "end")
@@ -85,7 +85,7 @@ class WindowBuffer(wiring.Component):
         accept = Signal()
         m.d.comb += accept.eq(self.i.valid & self.i.ready)
         with m.If(accept):
-            m.d.sync += change(written, written + 1)
+            change(written, written + 1)
 
         # Reader: positions of the window, of the row of windows and of the frame's end.
         start = self._modulo(-config.lead)
@@ -93,26 +93,24 @@ class WindowBuffer(wiring.Component):
         rows_step = config.stride[0] * config.width * config.words_per_pixel
         with m.If(self.advance):
             with m.If(position["last_column"]):
-                m.d.sync += [
-                    change(row, row + rows_step),
-                    change(window, row + rows_step),
-                ]
+                change(row, row + rows_step)
+                change(window, row + rows_step)
             with m.Else():
-                m.d.sync += change(window, window + columns_step)
+                change(window, window + columns_step)
         take = Signal()
         m.d.comb += take.eq(claim_valid & (~active | finished))
         with m.If(take):
-            m.d.sync += [
-                change(active, 1),
-                change(claim_valid, 0),
-                change(window, claim + start),
-                change(row, claim + start),
-                change(end, claim + config.frame_words),
-            ]
+            change(active, 1)
+            change(claim_valid, 0)
+            change(window, claim + start)
+            change(row, claim + start)
+            change(end, claim + config.frame_words)
         with m.Elif(finished):
-            m.d.sync += [change(active, 0), change(window, end + start)]
+            change(active, 0)
+            change(window, end + start)
         with m.If(accept & self.i.payload.first):
-            m.d.sync += [change(claim_valid, 1), change(claim, written)]
+            change(claim_valid, 1)
+            change(claim, written)
         whole, rest = Signal(bits), Signal(bits)
         m.d.comb += [
             whole.eq(written - window - config.span),
@@ -121,7 +119,7 @@ class WindowBuffer(wiring.Component):
         ]
         self._flag(m, group, accept, take, claim_valid)
         self._read(m, group, accept, written, window, position)
-        m.d.comb += self.alarm.eq(group.alarm())
+        m.d.comb += self.alarm.eq(group.finish())
         return m
 
     def _modulo(self, value: int) -> int:
@@ -140,9 +138,9 @@ class WindowBuffer(wiring.Component):
             self.last_window.eq((oy == rows - 1) & last_column),
         ]
         with m.If(self.advance):
-            m.d.sync += group.set(ox, Mux(last_column, 0, ox + 1))
+            group.set(ox, Mux(last_column, 0, ox + 1))
             with m.If(last_column):
-                m.d.sync += group.set(oy, Mux(oy == rows - 1, 0, oy + 1))
+                group.set(oy, Mux(oy == rows - 1, 0, oy + 1))
 
         def inside(n: int, axis: int, size: int, index: Signal, name: str) -> Signal:
             """Bit k: kernel row (column) k of window `index` lies inside the image."""
@@ -184,13 +182,13 @@ class WindowBuffer(wiring.Component):
         beat = self.i.payload
         with m.If(accept):
             with m.If(beat.first):
-                m.d.sync += group.set(waiting, beat.err)
+                group.set(waiting, beat.err)
             with m.Elif(claim_valid):
-                m.d.sync += group.set(waiting, waiting | beat.err)
+                group.set(waiting, waiting | beat.err)
             with m.Else():
-                m.d.sync += group.set(err, err | beat.err)
+                group.set(err, err | beat.err)
         with m.If(take):
-            m.d.sync += group.set(err, waiting | (accept & ~beat.first & beat.err))
+            group.set(err, waiting | (accept & ~beat.first & beat.err))
         m.d.comb += self.err.eq(err)
 
     def _read(
@@ -219,7 +217,7 @@ class WindowBuffer(wiring.Component):
             # Cycle 1: the address, and whether it lies in the padding.
             address = group.register(address_bits, f"address_{port}")
             with m.If(self.read):
-                m.d.sync += group.set(address, window + base + offset)
+                group.set(address, window + base + offset)
             m.d.comb += read.addr.eq(address)
             fetched: Any = read.data[: len(data)]
             if config.padded:
@@ -231,7 +229,7 @@ class WindowBuffer(wiring.Component):
                 )
                 outside = group.register(1, f"outside_{port}")
                 with m.If(self.read):
-                    m.d.sync += group.set(
+                    group.set(
                         outside,
                         ~(
                             position["rows"].bit_select(rows, 1)

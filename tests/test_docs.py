@@ -10,7 +10,8 @@ import pytest
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
 from tercet.flow.folding import load_folding
-from tercet.flow.plan import Plan, Tmr, load_plan
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
+from tercet.flow.plan_file import load_plan
 from tercet.hw.configure import Fold, circuit_nodes, configure
 from tercet.quant import ir
 from tercet.quant.errors import InputError
@@ -97,7 +98,7 @@ def written(tmp_path_factory):
     """Manifest and report of a tiny build with a checksum and a voter."""
     nodes = (dense("hidden", "x", 4, 4, _half()), dense("fc", "hidden", 3, 4))
     graph = _graph("tiny", (4,), nodes)
-    plan = Plan(checksum=3, layer_tmr={"hidden": Tmr((1,))})
+    plan = Plan(Settings(Checksum(3)), {"hidden": Settings(tmr=Tmr((1,)))})
     folding = {"hidden": Fold(2, 2), "fc": Fold(1, 2)}
     folder = tmp_path_factory.mktemp("docs") / "build"
     build_design(prepare(graph, folding, plan), folder)
@@ -145,7 +146,7 @@ def test_plans_of_the_documents_load(text, tmp_path, digits_like):
     names = {node.name for node in circuit_nodes(digits_like)}
 
     assert plan != Plan()
-    assert {*plan.layer_checksum, *plan.layer_tmr, *plan.layer_control} <= names
+    assert {*plan.layers} <= names
 
 
 @pytest.mark.parametrize("text", blocks(ROOT / "docs" / "folding.md", "toml"))

@@ -25,7 +25,7 @@ from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...hw.shift_config import ShiftConfig
 from .blocks import single_lanes
 from .joins import join_registers
-from .registers import ALARM_BITS, Register, ff_bits
+from .registers import ALARM_BITS, Register, ff_bits, replicated
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -49,6 +49,10 @@ WINDOW_REGISTERS, SEQUENCER_REGISTERS, GATHER_REGISTERS = 11, 5, 3
 
 def registers(layer: LayerConfig) -> Iterator[Register]:
     """Every register of a layer's circuit that something reads; no converters."""
+    yield from replicated(_registers(layer), layer.control)
+
+
+def _registers(layer: LayerConfig) -> Iterator[Register]:
     if isinstance(layer, JoinConfig):
         yield from join_registers(layer)
         for unit in requantizers(layer):
@@ -71,6 +75,10 @@ def registers(layer: LayerConfig) -> Iterator[Register]:
 
 def converter(lanes: int, sink: LayerConfig, port: int = 0) -> Iterator[Register]:
     """Registers that join or split the words of a stream of `lanes` for an operand of a layer."""
+    yield from replicated(_converter(lanes, sink, port), sink.control)
+
+
+def _converter(lanes: int, sink: LayerConfig, port: int) -> Iterator[Register]:
     word = sink.in_lanes[port]
     wide = lanes * word // gcd(lanes, word)
     gather, split = wide // lanes, wide // word
@@ -122,16 +130,16 @@ def _sequencer(
 ) -> Iterator[Register]:
     """`counted`: something reads the number of the group; `addressed`: of the step.
 
-    Parity reads every register.
+    Parity and voters read every register.
     """
     steps, passes = layer.window.steps, len(layer.window.passes)
-    started, counted = counted or layer.checked, counted or (layer.checked and passes > 1)
+    started, counted = counted or layer.guarded, counted or (layer.guarded and passes > 1)
     yield Register("step", "control", clog2(steps))
     yield Register("pass", "control", clog2(passes))
-    if addressed or layer.checked:
+    if addressed or layer.guarded:
         yield Register("at", "control", clog2(steps * passes))
     yield Register("used", "control", layer.fifo_beats.bit_length())
-    first = layer.checked or not isinstance(layer, ShiftConfig)  # nothing accumulates
+    first = layer.guarded or not isinstance(layer, ShiftConfig)  # nothing accumulates
     yield Register("marks", "control", (MARKS - (not first) + started) * (delay - 1))
     if counted:
         yield Register("count", "control", clog2(passes))
@@ -189,7 +197,7 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
     if layer.beats > 1:
         yield Register("drain", "accumulator", layer.acc_bits * pe)
         yield Register("left", "control", layer.beats + 3)
-        if indexed or layer.checked:
+        if indexed or layer.guarded:
             yield Register("index", "control", clog2(passes * layer.beats))
     yield from _fifo(layer)
     if layer.modulus:
@@ -257,7 +265,7 @@ def _pool(layer: PoolConfig) -> Iterator[Register]:
     counted = indexed and len(layer.window.passes) > 1
     delay = layer.reduce_cycles
     yield from _sequencer(layer, delay, counted=counted, addressed=False)
-    if indexed or layer.checked:
+    if indexed or layer.guarded:
         yield Register("place", "control", sum(layer.window.place_bits), delay - 1)
     bits = layer.acc_bits if layer.average else layer.window.lane_bits
     yield Register("acc", "accumulator", bits, layer.out_lanes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...hw.config import clog2, requantize_cycles
 from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig, Operand, PadConfig
-from .registers import ALARM_BITS, Register
+from .registers import ALARM_BITS, Register, replicated
 from .shapes import Shape, const, multiply
 
 __all__ = ["element", "fork_registers", "join_registers", "scales", "terms"]
@@ -45,11 +45,15 @@ def join_registers(layer: JoinConfig) -> Iterator[Register]:
         yield Register("alarm", "checker", ALARM_BITS, 1 + len(layer.operands))
 
 
-def fork_registers(readers: int, *, checked: bool) -> Iterator[Register]:
+def fork_registers(readers: int, control: str) -> Iterator[Register]:
     """Registers of the fork behind a layer that several operands read."""
+    yield from replicated(_fork_registers(readers, control), control)
+
+
+def _fork_registers(readers: int, control: str) -> Iterator[Register]:
     if readers > 1:
         yield Register("taken", "control", 1, readers)
-        if checked:
+        if control == "parity":
             yield Register("parity", "checker", readers)
             yield Register("alarm", "checker", ALARM_BITS)
 

@@ -15,8 +15,8 @@ from .registers import Register
 
 __all__ = ["Resources", "around", "forks", "layer_resources", "operand_lanes", "resources"]
 
-Fork = tuple[int, bool]
-"""Readers of a fork, and whether its control is checked."""
+Fork = tuple[int, str]
+"""Readers of a fork, and how its control is protected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def forks(layers: Sequence[LayerConfig]) -> list[tuple[Fork, ...]]:
     readers = Counter(source for layer in layers for source in layer.sources)
     found = []
     for index, layer in enumerate(layers):
-        every = [(readers[layer.name], layer.checked), (readers[INPUT] * (index == 0), False)]
+        every = [(readers[layer.name], layer.control), (readers[INPUT] * (index == 0), "none")]
         found.append(tuple(fork for fork in every if fork[0] > 1))
     return found
 
@@ -107,8 +107,8 @@ def around(
     """Registers of the converters before a layer and of the forks behind it."""
     for port, width in enumerate(lanes):
         yield from ffs.converter(width, layer, port)
-    for readers, checked in forks:
-        yield from fork_registers(readers, checked=checked)
+    for readers, control in forks:
+        yield from fork_registers(readers, control)
 
 
 def _whole(value: float) -> float:

@@ -28,6 +28,7 @@ from .families import FAMILIES, Blocks
 from .ffs import Register, pool_tree
 from .mapped import distinct_weights
 from .packing import in_blocks, packed_sums, pairs_in_blocks, scaled_in_blocks, taken
+from .registers import REPLICAS
 from .requantize import Requantizer, distinct_columns, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -179,6 +180,9 @@ def _converter(layer: LayerConfig, lanes: int, port: int) -> Iterable[tuple[str,
 
 def _control(layer: LayerConfig, found: Iterable[Register]) -> Iterable[tuple[str, float]]:
     bits = sum(r.total for r in found if r.role == "control")
+    if layer.control == "tmr":
+        bits //= REPLICAS
+        yield "voter_bits", bits
     yield "control_bits", bits
     yield "parity_bits", bits * layer.checked
 

@@ -85,14 +85,15 @@ def _window(layer: WindowedConfig) -> int:
     """Counters that never move, read addresses and padding marks that are equal or constant."""
     window = layer.window
     still = [*window.out_size, window.steps, len(window.passes)].count(1)
-    copies = 2 if layer.checked else 1  # with its parity
+    copies = _copies(layer)
     total = -copies * still
     tables = [
         np.array([window.offset(step[port]) % window.depth for step in window.taps])
         for port in range(window.ports)
     ]
     for port, table in enumerate(tables):
-        total -= max((_equal_low_bits(table, other) for other in tables[:port]), default=0)
+        equal = max((_equal_low_bits(table, other) for other in tables[:port]), default=0)
+        total -= equal * bool(copies)
     if window.padded:
         marks = {tuple(step[port][:2] for step in window.taps) for port in range(window.ports)}
         inside = [all(_always_inside(layer, *tap) for tap in mark) for mark in marks]
@@ -100,11 +101,16 @@ def _window(layer: WindowedConfig) -> int:
     return total
 
 
+def _copies(layer: LayerConfig) -> int:
+    """Registers that go with one of control: its parity too; a kept replica stays as it is."""
+    return {"none": 1, "parity": 2, "tmr": 0}[layer.control]
+
+
 def _join(layer: JoinConfig) -> int:
     """Marks that nothing reads, counters that never move, constant and equal bits of products."""
-    copies = 2 if layer.checked else 1  # with its parity
+    copies = _copies(layer)
     total = 0
-    if not layer.checked:  # one operand tells where a frame ends; in Pad the counters do
+    if not layer.guarded:  # one operand tells where a frame ends; in Pad the counters do
         total += 1 if isinstance(layer, PadConfig) else len(layer.operands) - 1
     if isinstance(layer, PadConfig):
         total += copies * [layer.height, layer.width, layer.words_per_pixel].count(1)
@@ -132,6 +138,8 @@ def _always_inside(layer: WindowedConfig, row: int, column: int) -> bool:
 
 def _unflagged(layer: WindowedConfig) -> int:
     """Registers of the error mark that travels with a frame."""
+    if layer.control == "tmr":
+        return 0
     delay = step_cycles(layer)
     late = 0 if isinstance(layer, ArgMaxConfig) else getattr(layer, "requantize_cycles", 0)
     return 2 * (1 + layer.checked) + delay + late + (layer.beats > 1)

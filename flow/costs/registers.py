@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["ALARM_BITS", "Register", "ff_bits"]
+__all__ = ["ALARM_BITS", "REPLICAS", "Register", "ff_bits", "replicated"]
 
 ALARM_BITS = 2
 """Bits that count the frames an alarm flags."""
@@ -24,6 +24,18 @@ class Register:
     def total(self) -> int:
         """Bits of all of them."""
         return self.bits * self.count
+
+
+REPLICAS = 3
+"""Copies of a register in triple modular redundancy."""
+
+
+def replicated(found: Iterable[Register], control: str) -> Iterator[Register]:
+    """Registers as `control` has them: with "tmr" those of control three times."""
+    for register in found:
+        if control == "tmr" and register.role == "control":
+            register.count *= REPLICAS
+        yield register
 
 
 def ff_bits(found: Iterable[Register]) -> int:

@@ -18,7 +18,7 @@ from ...quant.ir import IntArray, Requantize
 from .columns import bits_of, distinct
 from .shapes import Shape, add, const, multiply, shift_left, vector
 
-__all__ = ["Requantizer", "distinct_columns", "requantizers"]
+__all__ = ["SPLIT_BITS", "Requantizer", "distinct_columns", "requantizers"]
 
 SPLIT_BITS = 17
 """Low bits of a wide accumulator that go to a multiplier of their own, as in `hw.requantize`."""

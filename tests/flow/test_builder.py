@@ -12,13 +12,15 @@ import pytest
 from tercet.flow import builder as module
 from tercet.flow.builder import build, build_design
 from tercet.flow.design import prepare
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.hw.site import ROLES
 from tercet.quant import reference, serialize
 from tercet.quant.errors import InputError
 from tercet.sim import manifest as manifests
 
-HARD = Plan(checksum=3, layer_tmr={"conv": Tmr((1, 4)), "logits": Tmr((0,))})
+HARD = Plan(
+    Settings(Checksum(3)), {"conv": Settings(tmr=Tmr((1, 4))), "logits": Settings(tmr=Tmr((0,)))}
+)
 
 
 @pytest.fixture(scope="module")

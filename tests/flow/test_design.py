@@ -5,14 +5,14 @@ import pytest
 
 from tercet.flow.design import prepare
 from tercet.flow.folding import balance
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.hw.configure import Fold
 from tercet.hw.timing import recurrence
 from tercet.quant.errors import InputError
 
 
 def test_chosen_neurons_are_gathered_on_protected_lanes(small):
-    plan = Plan(layer_tmr={"conv": Tmr((4, 1, 5))})
+    plan = Plan(layers={"conv": Settings(tmr=Tmr((4, 1, 5)))})
 
     design = prepare(small.graph(), {**small.FOLDING, "conv": Fold(2, 3)}, plan)
 
@@ -24,7 +24,7 @@ def test_chosen_neurons_are_gathered_on_protected_lanes(small):
 
 
 def test_without_gathering_logits_keep_their_lanes(small):
-    plan = Plan(layer_tmr={"logits": Tmr((3,))})
+    plan = Plan(layers={"logits": Settings(tmr=Tmr((3,)))})
 
     design = prepare(small.graph(), small.FOLDING, plan)
 
@@ -35,7 +35,7 @@ def test_without_gathering_logits_keep_their_lanes(small):
 def test_the_graph_of_a_design_is_in_the_models_order(small):
     graph = small.graph()
 
-    design = prepare(graph, small.FOLDING, Plan(layer_tmr={"conv": Tmr((4,))}))
+    design = prepare(graph, small.FOLDING, Plan(layers={"conv": Settings(tmr=Tmr((4,)))}))
 
     assert design.graph is graph
     assert design.folding == small.FOLDING
@@ -62,7 +62,9 @@ def test_a_folding_of_another_network_is_refused(small):
 
 def test_protection_does_not_change_the_interval(small):
     plain = prepare(small.graph(), small.FOLDING)
-    hard = prepare(small.graph(), small.FOLDING, Plan(checksum=3, layer_tmr={"conv": Tmr((4,))}))
+    hard = prepare(
+        small.graph(), small.FOLDING, Plan(Settings(Checksum(3)), {"conv": Settings(tmr=Tmr((4,)))})
+    )
 
     assert hard.timing().initiation_interval == plain.timing().initiation_interval
     assert hard.timing().latency_cycles >= plain.timing().latency_cycles
@@ -70,7 +72,7 @@ def test_protection_does_not_change_the_interval(small):
 
 
 def test_a_share_is_scored_on_the_frames_given(small):
-    plan = Plan(tmr=Tmr((), 0.3))
+    plan = Plan(Settings(tmr=Tmr((), 0.3)))
 
     design = prepare(small.graph(), small.FOLDING, plan, small.frames(8))
 
@@ -84,7 +86,9 @@ def test_random_networks_are_prepared_with_what_their_plan_protects(random_netwo
         graph, folding, protection = random_network(np.random.default_rng(seed))
         chosen = {n: Tmr(guard.neurons) for n, guard in protection.items() if guard.neurons}
 
-        design = prepare(graph, folding, Plan(layer_tmr=chosen))
+        design = prepare(
+            graph, folding, Plan(layers={name: Settings(tmr=tmr) for name, tmr in chosen.items()})
+        )
 
         replicated = {c.name for c in design.layers if getattr(c, "replicated", ())}
         assert replicated == set(chosen)

@@ -7,10 +7,13 @@ import pytest
 from tercet.flow import emit as module
 from tercet.flow.design import prepare
 from tercet.flow.emit import emit, voters
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.quant.errors import InputError
 
-HARD = Plan(checksum=7, layer_tmr={"conv": Tmr((1, 4)), "hidden": Tmr((0, 1, 2, 3, 4, 5))})
+HARD = Plan(
+    Settings(Checksum(7)),
+    {"conv": Settings(tmr=Tmr((1, 4))), "hidden": Settings(tmr=Tmr((0, 1, 2, 3, 4, 5)))},
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +40,14 @@ def test_replicas_and_voters_keep_their_hierarchy_and_nothing_else_does(layers, 
     kept = {name for name, text in modules(verilog).items() if "keep_hierarchy" in text}
 
     expected = set()
-    for voter in voters(layers):
+    for voter in voters(layers, verilog):
         expected |= {f"top.{path}" for path in (voter["path"], *voter["replicas"])}
     assert kept == expected
     assert len(kept) == 4 * 4
 
 
-def test_voters_are_listed_with_their_replicas(layers):
-    entries = voters(layers)
+def test_voters_are_listed_with_their_replicas(layers, verilog):
+    entries = voters(layers, verilog)
 
     assert [entry["path"] for entry in entries] == [
         "conv.voter_0", "hidden.voter_0", "hidden.voter_1", "hidden.voter_2",
@@ -56,7 +59,7 @@ def test_voters_are_listed_with_their_replicas(layers):
 
 
 def test_a_plain_design_has_no_voter(small):
-    assert voters(prepare(small.graph(), small.FOLDING).layers) == []
+    assert voters(prepare(small.graph(), small.FOLDING).layers, "") == []
 
 
 def test_registers_carry_role_layer_lane_and_replica(verilog):

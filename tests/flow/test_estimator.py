@@ -13,7 +13,7 @@ from tercet.flow import targets
 from tercet.flow.builder import build, build_design
 from tercet.flow.design import prepare
 from tercet.flow.estimator import estimate, estimate_command, estimate_design
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.hw.configure import Fold
 from tercet.quant import serialize
 from tercet.quant.errors import InputError
@@ -55,8 +55,10 @@ def network(channels=8, edge=8):
 FOLDING = {"conv": Fold(4, 3), "pool": Fold(2), "fc": Fold(2, 4)}
 PLANS = {
     "plain": Plan(),
-    "checksum": Plan(checksum=3),
-    "tmr": Plan(checksum=7, layer_tmr={"conv": Tmr((1, 6)), "fc": Tmr((3,))}),
+    "checksum": Plan(Settings(Checksum(3))),
+    "tmr": Plan(
+        Settings(Checksum(7)), {"conv": Settings(tmr=Tmr((1, 6))), "fc": Settings(tmr=Tmr((3,)))}
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.quant import ir
 from tercet.quant.reference import Reference
 from tercet.sim.verify import verify
@@ -24,7 +24,8 @@ TWO_BITS = ir.TensorType(2, False)
 PLANS = {
     "plain": Plan(),
     "hardened": Plan(
-        checksum=3, layer_tmr={"conv2": Tmr((1, 7)), "hidden": Tmr((0, 13))}
+        Settings(Checksum(3)),
+        {"conv2": Settings(tmr=Tmr((1, 7))), "hidden": Settings(tmr=Tmr((0, 13)))},
     ),
 }  # fmt: skip
 

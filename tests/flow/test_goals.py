@@ -13,7 +13,8 @@ from tercet.flow.folding import Goal, Solver, fold_for_interval, fold_to_fit
 from tercet.flow.folding.knapsack import descend, excess
 from tercet.flow.folding.solve import RESOURCES
 from tercet.flow.goals import folded_design
-from tercet.flow.plan import Plan, parse_plan
+from tercet.flow.plan import Plan
+from tercet.flow.plan_file import parse_plan
 from tercet.hw.configure import Fold, configure
 from tercet.hw.timing import initiation_interval
 from tercet.quant.errors import InputError

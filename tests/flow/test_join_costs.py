@@ -34,10 +34,10 @@ def estimated_registers(layers):
     """As `verilog_registers`, by closed form."""
     found = {}
     readers = Counter(source for layer in layers for source in layer.sources)
-    parts = [("input", fork_registers(readers[INPUT], checked=False))]
+    parts = [("input", fork_registers(readers[INPUT], "none"))]
     for layer, lanes in zip(layers, operand_lanes(layers), strict=True):
         parts.append((layer.name, ffs.registers(layer)))
-        parts.append((layer.name, fork_registers(readers[layer.name], checked=layer.checked)))
+        parts.append((layer.name, fork_registers(readers[layer.name], layer.control)))
         for port, width in enumerate(lanes):
             name = f"to_{layer.name}" + f"_{port}" * isinstance(layer, JoinConfig)
             parts.append((name, ffs.converter(width, layer, port)))
@@ -153,7 +153,7 @@ def test_a_fork_counts_to_the_layer_in_front_of_it():
     alone = [ffs.ff_bits(ffs.registers(layer)) for layer in layers]
     with_forks = [one.rtl_ffs for one in layer_resources(layers, "ecp5")]
 
-    assert forks(layers) == [((2, False),), (), ()]
+    assert forks(layers) == [((2, "none"),), (), ()]
     assert with_forks[0] == alone[0] + 2
 
 

@@ -12,7 +12,8 @@ from tercet.flow.design import prepare
 from tercet.flow.estimator import estimate_command, estimate_design
 from tercet.flow.folding import Goal, Solver, balance, load_folding
 from tercet.flow.goals import folded_design
-from tercet.flow.plan import Plan, parse_plan
+from tercet.flow.plan import Plan
+from tercet.flow.plan_file import parse_plan
 from tercet.flow.sources import built_design
 from tercet.hw.configure import Fold, circuit_nodes, configure
 from tercet.quant import ir, serialize

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tercet.flow.plan import Plan, Tmr, load_plan, protect
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr, protect
+from tercet.flow.plan_file import load_plan
 from tercet.quant.errors import InputError
 
 
@@ -35,11 +36,12 @@ control = "none"
 def test_every_part_of_a_plan_is_read(read):
     plan = read(FULL)
 
-    assert plan.checksum == 3
-    assert plan.control == "parity"
-    assert plan.layer_tmr == {"conv": Tmr((0, 4)), "hidden": Tmr((), 0.5, "injection")}
-    assert plan.layer_checksum == {"hidden": None}
-    assert plan.layer_control == {"pool": "none"}
+    assert plan.default == Settings(Checksum(3), control="parity")
+    assert plan.layers == {
+        "conv": Settings(tmr=Tmr((0, 4))),
+        "hidden": Settings("none", Tmr((), 0.5, "injection")),
+        "pool": Settings(control="none"),
+    }
 
 
 def test_an_empty_plan_protects_nothing(read, small):
@@ -111,14 +113,22 @@ BAD = {
     "[default]\nchecksums = 3": r"p.toml: \[default\]: unknown key 'checksums'; known: checksum,",
     "[default]\nchecksum = 3": r"p.toml: \[default\]: checksum must be \"none\" or",
     "[layer.conv]\nchecksum = { modulus = 4 }": r"\[layer.conv\]: checksum modulus 4: an even "
-    r"modulus misses flips; choose one of \(3, 7, 15, 255\)",
+    r"modulus misses flips; choose one of 3, 7, 15, 255, exact",
     "[layer.conv]\nchecksum = { modulus = 5 }": "modulus 5: no such modulus; choose one of",
     "[layer.conv]\nchecksum = { modulus = true }": "modulus True: no such modulus",
     "[layer.conv]\nchecksum = { modulo = 3 }": r"\[layer.conv\] checksum: unknown key 'modulo'",
-    "[default]\nchecksum = { retry = 1 }": "retry has no circuit in this version; write retry = 0",
-    "[default]\nchecksum = { form = 'input' }": "form must be \"auto\" or \"filter\"",
-    "[default]\ncontrol = 'tmr'": r"\[default\]: control must be one of",
-    "[default]\nweights = 'secded'": 'weights has no circuit .* write weights = "none"',
+    "[default]\nchecksum = { retry = 4 }": "checksum retry must be a number of 0..3",
+    "[default]\nchecksum = { form = 'input', retry = 1 }": "the input form knows only at a frame's",
+    "[default]\nchecksum = { form = 'output' }": "form must be \"auto\", \"filter\" or \"input\"",
+    "[default]\ncontrol = 'dup'": r"\[default\]: control must be one of none, parity, tmr",
+    "[default]\nweights = 'crc'": "weights must be one of none, parity, secded, not crc",
+    "[default]\nwatchdog = 1": "watchdog must be true or false",
+    "[layer.conv]\nwatchdog = true": "guards the whole network; write it under",
+    "[layer.conv]\nbound = 3": 'bound must be "none" or',
+    "[layer.conv]\nbound = { kind = 'cut' }": 'bound kind must be "zero" or "saturate"',
+    "[layer.conv]\nbound = { per = 'word' }": 'bound per must be "layer" or "neuron"',
+    "[layer.conv]\ntmr = { neurons = [1], mode = 'twice' }": 'tmr mode must be "spatial" or',
+    "[layer.conv]\ntmr = { neurons = [1], voters = 2 }": "tmr voters must be 1 or 3",
     "[layer.conv]\ntmr = 1": r"\[layer.conv\]: tmr must be { neurons",
     "[layer.conv]\ntmr = { }": r"\[layer.conv\]: tmr needs either neurons or share",
     "[layer.conv]\ntmr = { neurons = [1], share = 0.1 }": "needs either neurons or share",
@@ -154,9 +164,9 @@ def test_a_plan_that_is_no_text_or_not_there(tmp_path):
     ("text", "match"),
     [
         ("[layer.conv9]\nchecksum = { modulus = 3 }",
-         "plan: no layer 'conv9' to protect; the graph has conv, hidden, logits"),
-        ("[layer.pool]\ntmr = { neurons = [0] }", "no layer 'pool' to protect"),
-        ("[layer.nine]\ncontrol = 'parity'", "no layer 'nine'; the graph has conv, pool, hidden"),
+         "plan: no layer 'conv9' to protect so; the graph has conv, hidden, logits"),
+        ("[layer.pool]\ntmr = { neurons = [0] }", "no layer 'pool' to protect so"),
+        ("[layer.nine]\ncontrol = 'parity'", "no layer 'nine' to protect so; .* has conv, pool"),
         ("[layer.conv]\ntmr = { neurons = [6] }", r"plan: layer conv has no neuron 6; it has 0..5"),
         ("[layer.conv]\ntmr = { neurons = [-1] }", "layer conv has no neuron -1"),
         ("[default]\ntmr = { share = 0.1 }", "tmr share needs inputs .* give --calibration"),

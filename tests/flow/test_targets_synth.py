@@ -7,14 +7,16 @@ import pytest
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.flow.synth import synth
 from tercet.hw.configure import Fold
 from tercet.quant import ir
 from tercet.sim import manifest as manifests
 
 TARGETS = ["ecp5-25k", "ice40-hx8k", "gw1n-9", "xc7a35t"]
-PLAN = Plan(checksum=3, layer_tmr={"conv": Tmr((1, 4)), "logits": Tmr((0,))})
+PLAN = Plan(
+    Settings(Checksum(3)), {"conv": Settings(tmr=Tmr((1, 4))), "logits": Settings(tmr=Tmr((0,)))}
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,9 @@ def neuron(tmp_path_factory):
     )  # fmt: skip
     graph = ir.Graph("g", "x", (2,), ir.TensorType(3, False), (node,), "fc")
     out = tmp_path_factory.mktemp("neuron") / "design"
-    build_design(prepare(graph, {"fc": Fold(1, 1)}, Plan(layer_tmr={"fc": Tmr((0,))})), out)
+    build_design(
+        prepare(graph, {"fc": Fold(1, 1)}, Plan(layers={"fc": Settings(tmr=Tmr((0,)))})), out
+    )
     return out
 
 

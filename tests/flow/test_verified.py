@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.quant import ir, reference
 from tercet.sim.expected import random_frames
 from tercet.sim.verify import verify
@@ -20,10 +20,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.verilator]
 IMAGES = 360
 PLANS = {
     "plain": Plan(),
-    "checksum": Plan(checksum=3),
+    "checksum": Plan(Settings(Checksum(3))),
     "checksum and replicas": Plan(
-        checksum=3,
-        layer_tmr={"conv1": Tmr((0, 5)), "conv2": Tmr((1, 7, 14)), "hidden": Tmr((0, 13))},
+        Settings(Checksum(3)),
+        {
+            "conv1": Settings(tmr=Tmr((0, 5))),
+            "conv2": Settings(tmr=Tmr((1, 7, 14))),
+            "hidden": Settings(tmr=Tmr((0, 13))),
+        },
     ),
 }
 
@@ -82,10 +86,16 @@ def draw(random_network, rng):
 
 def plan_of(protection):
     """The plan that protects as the random network asks."""
-    moduli = {name: guard.modulus for name, guard in protection.items() if guard.modulus}
-    neurons = {name: Tmr(guard.neurons) for name, guard in protection.items() if guard.neurons}
-    control = {name: guard.control for name, guard in protection.items()}
-    return Plan(layer_checksum=moduli, layer_tmr=neurons, layer_control=control)
+    return Plan(
+        layers={
+            name: Settings(
+                checksum=Checksum(guard.modulus) if guard.modulus else None,
+                tmr=Tmr(guard.neurons) if guard.neurons else None,
+                control=guard.control,
+            )
+            for name, guard in protection.items()
+        }
+    )
 
 
 @pytest.mark.parametrize("seed", range(1000, 1024))

@@ -8,7 +8,7 @@ import pytest
 
 from tercet.flow.design import prepare
 from tercet.flow.emit import emit
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.hw.configure import configure
 from tercet.quant.errors import InputError
 from tercet.sim import lint as module
@@ -16,8 +16,11 @@ from tercet.sim.lint import lint
 
 PLANS = {
     "plain": Plan(),
-    "checksum": Plan(checksum=255, control="parity"),
-    "everything": Plan(checksum=3, layer_tmr={"conv": Tmr((0, 3)), "logits": Tmr((1,))}),
+    "checksum": Plan(Settings(Checksum(255), control="parity")),
+    "everything": Plan(
+        Settings(Checksum(3)),
+        {"conv": Settings(tmr=Tmr((0, 3))), "logits": Settings(tmr=Tmr((1,)))},
+    ),
 }
 
 

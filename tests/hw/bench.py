@@ -80,7 +80,7 @@ def run_network(
     windowed = len(layers) == 1 and isinstance(last, WindowedConfig)
     unit = layer_component(last) if windowed else Top(layers)
     run = run_stream(unit, pack(x, *inlet(layers)), **options)
-    beats = last.groups_per_frame * last.beats
+    beats = last.beats_per_frame
     found = np.full((len(x), beats * last.out_lanes), LOST)
     for i, frame in enumerate(run.data):
         if len(frame) == beats:

@@ -21,22 +21,22 @@ from tercet.quant import ir
 class Counter(wiring.Component):
     """Counts to nine while `go`, and delays `mark` by two cycles; `left` ends a frame."""
 
-    def __init__(self, *, checked):
-        self.checked = checked
+    def __init__(self, control):
+        self.control = control
         ports = {"go": In(1), "mark": In(1), "left": In(1)}
         super().__init__({**ports, "count": Out(4), "late": Out(1), "alarm": Out(1), "err": Out(1)})
 
     def elaborate(self, platform):
         m, site = Module(), Site("count")
-        group = ControlGroup(m, site, self.checked)
+        group = ControlGroup(m, site, self.control)
         count = group.register(4, "count")
         with m.If(self.go):
-            m.d.sync += group.set(count, Mux(count == 9, 0, count + 1))
+            group.set(count, Mux(count == 9, 0, count + 1))
         marks, parity = group.pipe({"mark": self.mark, "inverse": ~self.mark}, "1")
         marks, _ = group.pipe(marks, "2", parity)
         alarm = Signal()
         m.d.comb += [
-            alarm.eq(group.alarm()),
+            alarm.eq(group.finish()),
             self.count.eq(count),
             self.late.eq(marks["mark"]),
             self.alarm.eq(alarm),
@@ -57,9 +57,9 @@ def flip(ctx, register, bit):
     ctx.set(bits, ctx.get(bits) ^ 1 << bit)
 
 
-@pytest.mark.parametrize("checked", [False, True])
-def test_registers_change_as_they_are_set(checked):
-    unit = Counter(checked=checked)
+@pytest.mark.parametrize("control", ["none", "parity", "tmr"])
+def test_registers_change_as_they_are_set(control):
+    unit = Counter(control)
     rng = np.random.default_rng(0)
     go, mark = rng.integers(0, 2, (2, 60))
     counts, late = [], []
@@ -79,9 +79,9 @@ def test_registers_change_as_they_are_set(checked):
     assert late[1:] == mark[:-1].tolist()
 
 
-@pytest.mark.parametrize("checked", [False, True])
-def test_every_flip_raises_the_alarm_at_once_if_it_is_checked(registers, checked):
-    unit = Counter(checked=checked)
+@pytest.mark.parametrize("control", ["none", "parity"])
+def test_every_flip_raises_the_alarm_at_once_if_it_is_checked(registers, control):
+    unit = Counter(control)
     found = []
 
     async def testbench(ctx):
@@ -99,11 +99,32 @@ def test_every_flip_raises_the_alarm_at_once_if_it_is_checked(registers, checked
     simulate(unit, testbench)
 
     assert len(found) == 25 * (4 + 2 + 2)
-    assert set(found) == {int(checked)}
+    assert set(found) == {int(control == "parity")}
+
+
+@pytest.mark.parametrize("replicas", [(0,), (1,), (2,), (0, 1)])
+def test_flips_of_one_replica_are_outvoted_and_gone_a_cycle_later(registers, replicas):
+    unit, copies = Counter("tmr"), {}
+    wrong = set()
+
+    async def testbench(ctx):
+        for register in (one for one in registers if one.attrs["role"] == "control"):
+            copies.setdefault(register.name, []).append(register)
+        for count in range(40):
+            await ctx.tick()
+            assert len({ctx.get(copy) for copy in copies["count"]}) == 1
+            for replica in replicas:
+                flip(ctx, copies["count"][replica], count % 4)
+            wrong.add(ctx.get(unit.count) != 0)
+
+    simulate(unit, testbench)
+
+    assert {len(found) for found in copies.values()} == {3}
+    assert wrong == ({False} if len(replicas) == 1 else {True, False})
 
 
 def test_an_alarm_flags_what_leaves_for_some_frames(registers):
-    unit = Counter(checked=True)
+    unit = Counter("parity")
     flagged = []
 
     async def testbench(ctx):
@@ -122,7 +143,7 @@ def test_an_alarm_flags_what_leaves_for_some_frames(registers):
 
 def test_a_negative_value_is_not_extended():
     m = Module()
-    group = ControlGroup(m, Site("count"), checked=True)
+    group = ControlGroup(m, Site("count"), "parity")
     register = group.register(4, "count")
 
     with pytest.raises(TypeError, match="count: a negative value may not be extended"):
@@ -194,7 +215,7 @@ def test_every_control_bit_of_a_layer_raises_its_flag_at_once(bench, registers, 
 
 @pytest.mark.parametrize("kind", [Gather, Split])
 def test_every_control_bit_of_a_converter_raises_its_flag_at_once(bench, registers, kind):
-    unit = kind(1 if kind is Gather else 3, 4, 3, Site("x"), checked=True)
+    unit = kind(1 if kind is Gather else 3, 4, 3, Site("x"), control="parity")
     tried = []
     frames = [[1, 2, 3, 4, 5, 6]] * 3
 

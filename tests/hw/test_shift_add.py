@@ -177,7 +177,7 @@ def test_a_reset_starts_afresh(bench):
     [
         (Fold(3, 9, "shift"), Protection(), "layer a: .* set pe = 6 and simd = 9"),
         (Fold(6, 3, "shift"), Protection(), "layer a: .* set pe = 6 and simd = 9"),
-        (Fold(6, 9, "shift"), Protection(None, (1,)), "layer a: .* cannot be replicated"),
+        (Fold(6, 9, "shift"), Protection(None, (1,)), "layer a: .* cannot be tripled"),
         (Fold(6, 9, "adder"), Protection(), "a: multiplier 'adder' is not dsp, dsp2, lut, shift"),
     ],
 )

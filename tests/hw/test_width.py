@@ -15,14 +15,14 @@ from tercet.hw.width import Gather, Split, connect_streams, converters
 class Joined(wiring.Component):
     """Streams of a and b lanes of 4 bits, joined by converters."""
 
-    def __init__(self, a, b, *, checked=False):
-        self.lanes, self.checked = (a, b), checked
+    def __init__(self, a, b, *, control="none"):
+        self.lanes, self.control = (a, b), control
         super().__init__({"i": In(beat_stream(a, 4)), "o": Out(beat_stream(b, 4))})
 
     def elaborate(self, platform):
         m = Module()
         i, o = flipped(self.i), flipped(self.o)
-        connect_streams(m, i, o, self.lanes, 4, "to_x", checked=self.checked)
+        connect_streams(m, i, o, self.lanes, 4, "to_x", control=self.control)
         return m
 
 
@@ -31,11 +31,11 @@ PAIRS = [(1, 3), (4, 1), (2, 4), (6, 2), (2, 3), (3, 2), (4, 6)]
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 @pytest.mark.parametrize("seed", [None, 4])
-@pytest.mark.parametrize("checked", [False, True])
-def test_elements_keep_their_order(bench, a, b, seed, checked):
+@pytest.mark.parametrize("control", ["none", "parity", "tmr"])
+def test_elements_keep_their_order(bench, a, b, seed, control):
     x = np.random.default_rng(a + b).integers(0, 16, (4, 24))
 
-    run = bench.run_stream(Joined(a, b, checked=checked), bench.pack(x, a, 4), seed=seed)
+    run = bench.run_stream(Joined(a, b, control=control), bench.pack(x, a, 4), seed=seed)
 
     assert (bench.elements(run.data, b, 4, signed=False) == x).all()
 

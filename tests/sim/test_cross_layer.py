@@ -7,7 +7,7 @@ import pytest
 
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
-from tercet.flow.plan import Plan, Tmr
+from tercet.flow.plan import Checksum, Plan, Settings, Tmr
 from tercet.quant import ranges, reference
 from tercet.quant.errors import InputError
 from tercet.sim.cross_layer import CrossLayer
@@ -162,7 +162,7 @@ def variants(module):
     plain = module.FOLDING
     shared = {name: dataclasses.replace(fold, multiplier="dsp2") for name, fold in plain.items()}
     block = {name: dataclasses.replace(fold, weights="block") for name, fold in plain.items()}
-    plan = Plan(checksum=3, tmr=Tmr(share=0.3))
+    plan = Plan(Settings(Checksum(3), Tmr(share=0.3)))
     return {"shared": (shared, None), "block": (block, None), "hardened": (plain, plan)}
 
 
