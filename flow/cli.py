@@ -265,6 +265,25 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "directory", type=Path, metavar="DIR", help="build directory with campaigns; it is read"
+    )
+    command.add_argument(
+        "--against",
+        type=Path,
+        metavar="PLAIN_DIR",
+        help="build directory of the same network without protection, with a campaign",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help="the page (default: DIR/safety_case.html)",
+    )
+
+
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("the whole loop on real digits: train, build, verify, inject, synthesise", _demo),
     "doctor": ("versions, tools, disk, and a fix for whatever is missing", _doctor),
@@ -274,4 +293,5 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "inject": ("strike registers and memories and sort what happens", _inject),
     "synth": ("measured area and clock rate; redundancy traced in the netlist", _synth),
     "estimate": ("area and latency at once, without any tool", _estimate),
+    "report": ("the safety case of a design from its campaigns, as one page", _report),
 }

@@ -11,7 +11,19 @@ from ..quant.errors import InputError
 from .exactness import explained, statements
 from .progress import Progress
 
-__all__ = ["Done", "Run", "build", "demo", "doctor", "estimate", "inject", "run", "synth", "verify"]
+__all__ = [
+    "Done",
+    "Run",
+    "build",
+    "demo",
+    "doctor",
+    "estimate",
+    "inject",
+    "report",
+    "run",
+    "synth",
+    "verify",
+]
 
 Result = dict[str, Any]
 
@@ -92,12 +104,14 @@ def run(args: Namespace) -> Done:
 
 
 def verify(args: Namespace) -> Done:
-    """Benches on the Verilog."""
+    """Benches on the Verilog; the result is kept in DIR/verify.json."""
     from ..sim.verify import verify as run_benches
     from . import report_text
+    from .synth import write_json
 
     with Progress(not args.json) as progress:
         result = run_benches(args.directory, images=args.images, seed=args.seed, progress=progress)
+    write_json(args.directory / "verify.json", result)
     failed = [bench["name"] for bench in result["benches"] if not bench["passed"]]
     failure = f"benches failed: {', '.join(failed)}" if failed else None
     if result["mismatches"] and not failed:
@@ -208,3 +222,11 @@ def estimate(args: Namespace) -> Done:
 
     result = estimate_command(args.model, **_model(args))
     return Done(result | statements(args.model), explained(report_text.estimate))
+
+
+def report(args: Namespace) -> Done:
+    """The safety case of a build directory."""
+    from .report import write
+
+    result = write.report(args.directory, plain=args.against, output=args.output)
+    return Done(result, write.show)

@@ -1,0 +1,1 @@
+"""The safety case of a built design: what its campaigns say, as JSON and as one page of HTML."""
