@@ -12,7 +12,7 @@ from .. import shapes
 from ..errors import InputError
 from ..ir import Conv2d, Dense, Graph
 
-__all__ = ["choose", "macs_per_neuron"]
+__all__ = ["choose", "macs_per_neuron", "risk"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -27,12 +27,22 @@ def macs_per_neuron(graph: Graph) -> dict[str, int]:
     }
 
 
+def risk(scores: Mapping[str, FloatArray], macs: Mapping[str, int]) -> dict[str, FloatArray]:
+    """What a neuron's protection takes away: how much one wrong element matters, times the MACs of
+    the neuron: so long it occupies multipliers and accumulators, where upsets strike it.
+
+    Both by layer: `scores` [out_channels], `macs` of one neuron.
+    """
+    return {layer: values * macs[layer] for layer, values in scores.items()}
+
+
 def choose(
     scores: Mapping[str, FloatArray], macs: Mapping[str, int], share: float
 ) -> dict[str, list[int]]:
     """Neurons to protect, ascending, by layer: greedy by score per MAC within `share` of all MACs.
 
-    `macs` is the cost of one neuron of each layer (`macs_per_neuron`). Equal ratios go in the order
+    `scores` is what a neuron's protection is worth (`risk`), `macs` the cost of one neuron of each
+    layer (`macs_per_neuron`). Equal ratios go in the order
     of layers and neurons. A neuron that no longer fits is passed over; one with score 0 is not
     taken, except that the result holds at least one neuron. Raises InputError for a share outside
     0..1 and for one too small for any neuron.

@@ -62,6 +62,16 @@ class Propagation:
             changed[part] = self._run(nodes, name, images, faulty)
         return changed
 
+    def tensors_changed(self, name: str, images: IntArray, faulty: IntArray) -> Any:
+        """Whether the top-1 of `images` [n] changes when tensor `name` is `faulty` [n, *shape]."""
+        changed = np.zeros(len(images), dtype=bool)
+        differs = (faulty != self.golden[name][images]).reshape(len(images), -1).any(axis=1)
+        seen = np.flatnonzero(differs)
+        if len(seen):
+            found = self._run(self._downstream(name), name, images[seen], faulty[seen])
+            changed[seen] = found
+        return changed
+
     def _downstream(self, name: str) -> list[Node]:
         """The nodes that depend on `name`, in order."""
         reached, nodes = {name}, []

@@ -217,6 +217,15 @@ def test_choice_prefers_score_per_mac():
     assert chosen == {"fc": [0, 1]}
 
 
+def test_risk_is_greedy_by_the_score_itself():
+    scores = {"conv": np.array([0.9, 0.2]), "fc": np.array([0.1, 0.3])}
+    macs = {"conv": 90, "fc": 10}
+
+    chosen = criticality.choose(criticality.risk(scores, macs), macs, 0.5)
+
+    assert chosen == {"conv": [0], "fc": [1]}
+
+
 @pytest.mark.parametrize("share", [0, -1, 1.5, float("nan"), 0.001])
 def test_choice_refuses_the_share(share):
     with pytest.raises(InputError, match=r"^share"):

@@ -1,0 +1,127 @@
+"""Small classifiers of scikit-learn's digits for the benchmarks, trained on the spot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from tercet.quant import datasets, ir
+from tercet.quant.importers.torch_module import import_torch
+from tercet.quant.quantize import QuantConfig, quantize
+from tercet.quant.train import train
+
+__all__ = ["NETWORKS", "trained", "with_argmax"]
+
+
+def chain() -> Any:
+    """Two convolutions with pools between, a dense layer."""
+    from tercet.quant.models.digits import digits_net
+
+    return digits_net()
+
+
+def _unit(inputs: int, outputs: int, *, groups: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+    from torch import nn
+
+    parts = [
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*parts, *([nn.ReLU()] if relu else []))
+
+
+def residual() -> Any:
+    """A convolution, two residual blocks of 12 channels, the mean of the image, a dense layer."""
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.pool = _unit(1, 12), nn.MaxPool2d(2)
+            self.a1, self.a2 = _unit(12, 12), _unit(12, 12, relu=False)
+            self.b1, self.b2 = _unit(12, 12), _unit(12, 12, relu=False)
+            self.relu_a, self.relu_b = nn.ReLU(), nn.ReLU()
+            self.mean, self.flat = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            self.fc = nn.Linear(12, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = self.pool(self.stem(x))
+            x = self.relu_a(self.a2(self.a1(x)) + x)
+            x = self.relu_b(self.b2(self.b1(x)) + x)
+            return self.fc(self.flat(self.mean(x)))
+
+    return Network()
+
+
+def separable() -> Any:
+    """A convolution, three depthwise-separable blocks, the mean of the image, a dense layer."""
+    from torch import nn
+
+    return nn.Sequential(
+        OrderedDict(
+            stem=_unit(1, 8),
+            depth1=_unit(8, 8, groups=8),
+            point1=_unit(8, 16, kernel=1),
+            pool1=nn.MaxPool2d(2),
+            depth2=_unit(16, 16, groups=16),
+            point2=_unit(16, 24, kernel=1),
+            pool2=nn.MaxPool2d(2),
+            depth3=_unit(24, 24, groups=24),
+            point3=_unit(24, 24, kernel=1),
+            mean=nn.AdaptiveAvgPool2d(1),
+            flat=nn.Flatten(),
+            fc=nn.Linear(24, 10),
+        )
+    )
+
+
+def branches() -> Any:
+    """Two branches that are concatenated, an average pool, a dense layer of 16 neurons, another."""
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.pool = _unit(1, 8), nn.MaxPool2d(2)
+            self.narrow, self.wide = _unit(8, 8, kernel=1), _unit(8, 8)
+            self.mean, self.flat = nn.AvgPool2d(2), nn.Flatten()
+            self.hidden, self.relu, self.fc = nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = self.pool(self.stem(x))
+            x = self.mean(torch.cat([self.narrow(x), self.wide(x)], dim=1))
+            return self.fc(self.relu(self.hidden(self.flat(x))))
+
+    return Network()
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "chain": chain,
+    "residual": residual,
+    "separable": separable,
+    "branches": branches,
+}
+
+
+def trained(name: str, *, seed: int = 0, epochs: int = 25) -> ir.Graph:
+    """The network of this name, trained from `seed` and quantised to 8 bits.
+
+    The split of the digits is always that of seed 0.
+    """
+    import torch
+
+    data = datasets.digits()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = NETWORKS[name]()
+    train(module, data.train_x, data.train_y, epochs=epochs, seed=seed)
+    return quantize(import_torch(module, (1, 8, 8)), data.calibration_x, QuantConfig())
+
+
+def with_argmax(graph: ir.Graph) -> ir.Graph:
+    """The graph with the index of the largest logit as its output."""
+    label = ir.ArgMax(name="label", inputs=(graph.output,))
+    return dataclasses.replace(graph, nodes=(*graph.nodes, label), output="label")
