@@ -7,7 +7,7 @@ from typing import Any
 
 from .charts import text
 
-__all__ = ["figure", "number", "percent", "short", "span", "table"]
+__all__ = ["figure", "number", "percent", "ratio", "short", "span", "table"]
 
 Json = dict[str, Any]
 
@@ -17,6 +17,17 @@ def number(value: Any) -> str:
     if type(value) not in (int, float):
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def ratio(found: Json) -> tuple[str, str, str]:
+    """Value and limits of `sim.campaign.compare`; without an event in the other none is known."""
+    value, low, high = (found[key] for key in ("value", "low", "high"))
+    none = "no critical upset in the other"
+    return (
+        none if value is None else f"{value:.3g}",
+        f"{low:.3g}",
+        "unbounded" if high is None else f"{high:.3g}",
+    )
 
 
 def percent(value: float, digits: int = 2) -> str:

@@ -38,16 +38,16 @@ def text(value: object) -> str:
 
 def _svg(width: float, height: float, label: str, body: Sequence[str]) -> str:
     return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{text(label)}" '
         'font-family="system-ui, sans-serif" font-size="10">'
-        f"<title>{escape(label)}</title>{''.join(body)}</svg>"
+        f"<title>{text(label)}</title>{''.join(body)}</svg>"
     )
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str, title: str) -> str:
     return (
         f'<rect x="{x:.2f}" y="{y:.2f}" width="{max(width, 0):.2f}" height="{height:.2f}" '
-        f'fill="{COLOURS[kind]}"><title>{escape(title)}</title></rect>'
+        f'fill="{COLOURS[kind]}"><title>{text(title)}</title></rect>'
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...sim.detection import GROUPS
 from ...sim.outcomes import Outcome
 from . import charts
-from .cells import figure, number, percent, short, span, table
+from .cells import figure, number, percent, ratio, short, span, table
 from .charts import text
 
 __all__ = ["page"]
@@ -138,9 +138,7 @@ def _against(case: Json) -> str:
     other = case["against"]
     if other is None:
         return ""
-    ratio, cost = other["ratio"], other["area"]
-    value = "no critical upset in the other" if ratio["value"] is None else f"{ratio['value']:.3f}"
-    high = "unbounded" if ratio["high"] is None else f"{ratio['high']:.3f}"
+    cost, (value, low, high) = other["area"], ratio(other["ratio"])
     more = "no area of both by the same means"
     if cost:
         names = {"area": "area", "luts": "LUT", "ffs": "FF", "dsps": "DSP", "brams": "BRAM"}
@@ -154,11 +152,11 @@ def _against(case: Json) -> str:
         for key, what in (("latency_cycles", "latency"), ("initiation_interval", "interval"))
     ]
     notes = "".join(f" Note: {note}." for note in other["notes"])
-    paired = "same inputs" if ratio["paired"] else "other inputs"
+    paired = "same inputs" if other["ratio"]["paired"] else "other inputs"
     return (
         f"<h2>Beside the unprotected design {text(other['directory'])}</h2>"
-        f"<p>Vulnerable bit-cycles: ratio <b>{text(value)}</b> ({ratio['low']:.3f} to "
-        f"{text(high)}, {paired}). {text(more)}; "
+        f"<p>Vulnerable bit-cycles: ratio <b>{text(value)}</b> ({low} to "
+        f"{high}, {paired}). {text(more)}; "
         f"{text(', '.join(cycles))}.{text(notes)}</p>"
     )
 

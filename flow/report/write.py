@@ -11,7 +11,7 @@ from ...quant.names import printable
 from ..synth import write_json
 from ..terminal import cell, console, table
 from .case import safety_case
-from .cells import span
+from .cells import ratio, span
 from .page import page
 
 __all__ = ["report", "show"]
@@ -68,9 +68,8 @@ def show(case: Json) -> None:
         reason = "".join(map(printable, row["reason"]))
         out.print(f"{row['share']:6.1%} of critical: {where}: {reason}")
     if case["against"] is not None:
-        ratio = case["against"]["ratio"]
-        limits = [cell(ratio[key]) for key in ("value", "low", "high")]
-        out.print(f"vulnerable bit-cycles: {limits[0]} of the other ({limits[1]} to {limits[2]})")
+        value, low, high = ratio(case["against"]["ratio"])
+        out.print(f"vulnerable bit-cycles beside the other's: {value} ({low} to {high})")
     for row in case["missing"]:
         out.print(f"missing: {row['part']}; {row['command']}")
     out.print(f"page: {case['html']}; all numbers: {case['json']}")
