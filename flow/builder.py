@@ -285,9 +285,10 @@ def _layer(layer: LayerConfig, folding: Mapping[str, Fold]) -> dict[str, Any]:
         "fifo_beats": layer.fifo_beats,
         "schedule": {
             "windows": window.windows if window else layer.groups_per_frame,
-            "passes": len(window.passes) if window else 1,
+            "passes": sum(layer.leaving) if window else 1,
             "steps": layer.steps,
             "beats": layer.beats,
+            "repeated": list(getattr(layer, "repeated", ())),
             "multiply": _multiply(layer),
         },
     }
@@ -300,6 +301,7 @@ def _multiply(layer: LayerConfig) -> dict[str, Any] | None:
     return {
         "issued": f"{layer.name}.sequencer.valid_1",
         "lanes": layer.pe,
+        "voted": list(layer.voted),
         "adds": ADDS_PER_RANK,
         "weight": 2,
         "product": 3,

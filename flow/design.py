@@ -96,14 +96,15 @@ def arrange(
 def _wanted(
     graph: Graph, folding: Mapping[str, Fold], protection: Mapping[str, Protection]
 ) -> dict[str, Wanted]:
-    """The neurons to gather; a lane costs the bits of its weights that are multiplied at once."""
+    """The neurons to gather; what is hardened costs the weight bits that it multiplies at once."""
     found = {}
     for name, guard in protection.items():
         if guard.neurons:
             node, fold = graph.node(name), folding[name]
             assert isinstance(node, Conv2d | Dense)
-            cost = fold.simd * node.weight_bits
-            found[name] = Wanted(guard.neurons, fold.pe, cost=cost)
+            temporal = guard.mode == "temporal"
+            cost = fold.simd * node.weight_bits * (fold.pe if temporal else 1)
+            found[name] = Wanted(guard.neurons, fold.pe, temporal, cost)
     return found
 
 

@@ -36,8 +36,11 @@ def emit(layers: tuple[LayerConfig, ...], workdir: Path) -> Path:
     which synthesis merges them. Raises InputError when Yosys is missing.
     """
     (workdir / "top.il").write_text(rtlil.convert(Top(layers), name=TOP, emit_src=False))
-    lanes = [path for voter in _lane_voters(layers) for path in (voter["path"], *voter["replicas"])]
-    kept = [f"{TOP}.{path}" for path in lanes]
+    lanes = dict.fromkeys(
+        path for voter in _lane_voters(layers) for path in (voter["path"], *voter["replicas"])
+    )
+    alone = {f"{layer.name}.lane_{lane}" for layer in layers for lane in _voted(layer)}
+    kept = [f"{TOP}.{path}" for path in lanes if path not in alone]
     if any(layer.control == "tmr" for layer in layers):
         kept += [f"{TOP}.*.{name}" for name in ("control_voter", "control_r0", *_OTHERS)]
     strip = " ".join(f"-remove {name}" for name in INTERNAL)
@@ -92,19 +95,29 @@ def _control_voters(verilog: str) -> list[dict[str, Any]]:
     return found
 
 
+def _voted(layer: LayerConfig) -> tuple[int, ...]:
+    """Lanes that compute passes three times and vote."""
+    return layer.voted if isinstance(layer, LinearConfig) else ()
+
+
 def _lane_voters(layers: tuple[LayerConfig, ...]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for layer in layers:
         if not isinstance(layer, LinearConfig):
             continue
-        for lane in layer.replicated:
-            found.append(
-                {
-                    "path": f"{layer.name}.voter_{lane}",
-                    "layer": layer.name,
-                    "lane": lane,
-                    "replicas": [f"{layer.name}.lane_{lane}_r{r}" for r in range(3)],
-                    "width": layer.acc_bits,
-                }
-            )
+        for lane in (*layer.replicated, *layer.voted):
+            replicas = [f"{layer.name}.lane_{lane}_r{r}" for r in range(3)]
+            if layer.voted:  # one lane: two earlier results beside the accumulator
+                kept = [f"{layer.name}.result_{lane}_{number}" for number in range(2)]
+                replicas = [*kept, f"{layer.name}.lane_{lane}"]
+            for number in range(layer.voters):
+                found.append(
+                    {
+                        "path": f"{layer.name}.voter_{lane}" + (f"_r{number}" if number else ""),
+                        "layer": layer.name,
+                        "lane": lane,
+                        "replicas": replicas,
+                        "width": layer.acc_bits,
+                    }
+                )
     return found

@@ -13,6 +13,7 @@ from ...hw.config import (
     ADDS_PER_RANK,
     CHECK_CYCLES,
     LayerConfig,
+    Turn,
     WindowConfig,
     WindowedConfig,
     clog2,
@@ -133,17 +134,20 @@ def _sequencer(
     Parity and voters read every register.
     """
     steps, passes = layer.window.steps, len(layer.window.passes)
+    repeats = not all(layer.leaving)
+    counted = counted or repeats
     started, counted = counted or layer.guarded, counted or (layer.guarded and passes > 1)
     yield Register("step", "control", clog2(steps))
     yield Register("pass", "control", clog2(passes))
     if addressed or layer.guarded:
-        yield Register("at", "control", clog2(steps * passes))
+        yield Register("at", "control", clog2(steps * sum(layer.leaving)))
     yield Register("used", "control", layer.fifo_beats.bit_length())
     first = layer.guarded or not isinstance(layer, ShiftConfig)  # nothing accumulates
     yield Register("marks", "control", (MARKS - (not first) + started) * (delay - 1))
     if counted:
         yield Register("count", "control", clog2(passes))
-    yield Register("done", "control", 4)
+    kept = repeats * (2 + (Turn.PLAIN in layer.turns))
+    yield Register("done", "control", 4 + kept)
 
 
 def _fifo(layer: LayerConfig) -> Iterator[Register]:
@@ -194,11 +198,12 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
         yield from _shift_adds(layer)
     else:
         yield from _lanes(layer)
+    yield Register("result", "voter", layer.acc_bits, 2 * len(layer.voted))
     if layer.beats > 1:
         yield Register("drain", "accumulator", layer.acc_bits * pe)
         yield Register("left", "control", layer.beats + 3)
         if indexed or layer.guarded:
-            yield Register("index", "control", clog2(passes * layer.beats))
+            yield Register("index", "control", clog2(len(layer.turns) * layer.beats))
     yield from _fifo(layer)
     if layer.modulus:
         yield from _checksum(layer)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, clog2
+from ...hw.config import ADDS_PER_RANK, LayerConfig, Turn, WindowedConfig, clog2
 from ...hw.join_config import AddConfig, JoinConfig, MergeConfig
 from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits
@@ -219,9 +219,11 @@ def _linear(
         yield "shared_sum_bits", constants * (half + 1)
     yield "acc_bits", (lanes - alone) * layer.acc_bits
     if (layer.bias != layer.bias[0]).any():
-        yield "bias_rom", rom_luts(passes, lanes * layer.acc_bits, family.lut_inputs)
+        yield "bias_rom", rom_luts(len(layer.turns), lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
-    yield "voter_bits", len(layer.replicated) * layer.acc_bits
+    yield "voter_bits", len(layer.replicated) * layer.voters * layer.acc_bits
+    chosen = 1 + (Turn.PLAIN in layer.turns)  # the majority or the result of a single pass
+    yield "voter_bits", len(layer.voted) * chosen * layer.acc_bits
 
 
 def _weight_rom(words: int, columns: int, inputs: int) -> Iterable[tuple[str, float]]:

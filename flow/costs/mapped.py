@@ -59,7 +59,7 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
 def _lone_window(layer: WindowedConfig) -> int:
     """The row's position, which no second window reads; where a frame starts, a window does."""
     delay = step_cycles(layer)
-    started = len(layer.window.passes) > 1
+    started = len(layer.window.passes) > 1 and layer.leaving[0]
     return layer.window.index_bits + started * delay
 
 
