@@ -10,7 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Signal
 
-__all__ = ["ROLES", "Site"]
+__all__ = ["ROLES", "Site", "is_reset"]
 
 ROLES = (
     "product",
@@ -34,8 +34,12 @@ class Site:
     lane: int | None = None
     replica: int | None = None
 
-    def register(self, shape: Any, name: str, role: str, *, init: Any = 0) -> Signal:
+    def register(
+        self, shape: Any, name: str, role: str, *, init: Any = 0, reset_less: bool | None = None
+    ) -> Signal:
         """A signal that becomes flip-flops: control has a reset, the datapath none.
+
+        `reset_less` where a register follows another one and not its role.
 
         Raises ValueError for a role that is not in `ROLES`.
         """
@@ -46,5 +50,11 @@ class Site:
             attributes["lane"] = str(self.lane)
         if self.replica is not None:
             attributes["replica"] = str(self.replica)
-        reset_less = role not in ("control", "fifo", "checker")
+        if reset_less is None:
+            reset_less = not is_reset(role)
         return Signal(shape, name=name, attrs=attributes, reset_less=reset_less, init=init)
+
+
+def is_reset(role: str) -> bool:
+    """Whether registers of a role have a reset."""
+    return role in ("control", "fifo", "checker")
