@@ -15,11 +15,11 @@ from tercet.quant.train import train
 __all__ = ["NETWORKS", "trained", "with_argmax"]
 
 
-def chain() -> Any:
+def chain(width: int = 8) -> Any:
     """Two convolutions with pools between, a dense layer."""
     from tercet.quant.models.digits import digits_net
 
-    return digits_net()
+    return digits_net((width, 2 * width))
 
 
 def _unit(inputs: int, outputs: int, *, groups: int = 1, kernel: int = 3, relu: bool = True) -> Any:
@@ -32,19 +32,19 @@ def _unit(inputs: int, outputs: int, *, groups: int = 1, kernel: int = 3, relu: 
     return nn.Sequential(*parts, *([nn.ReLU()] if relu else []))
 
 
-def residual() -> Any:
-    """A convolution, two residual blocks of 12 channels, the mean of the image, a dense layer."""
+def residual(width: int = 12) -> Any:
+    """A convolution, two residual blocks, the mean of the image, a dense layer."""
     from torch import nn
 
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.pool = _unit(1, 12), nn.MaxPool2d(2)
-            self.a1, self.a2 = _unit(12, 12), _unit(12, 12, relu=False)
-            self.b1, self.b2 = _unit(12, 12), _unit(12, 12, relu=False)
+            self.stem, self.pool = _unit(1, width), nn.MaxPool2d(2)
+            self.a1, self.a2 = _unit(width, width), _unit(width, width, relu=False)
+            self.b1, self.b2 = _unit(width, width), _unit(width, width, relu=False)
             self.relu_a, self.relu_b = nn.ReLU(), nn.ReLU()
             self.mean, self.flat = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-            self.fc = nn.Linear(12, 10)
+            self.fc = nn.Linear(width, 10)
 
         def forward(self, x: Any) -> Any:
             x = self.pool(self.stem(x))
@@ -55,40 +55,42 @@ def residual() -> Any:
     return Network()
 
 
-def separable() -> Any:
+def separable(width: int = 8) -> Any:
     """A convolution, three depthwise-separable blocks, the mean of the image, a dense layer."""
     from torch import nn
 
+    one, two, three = width, 2 * width, 3 * width
     return nn.Sequential(
         OrderedDict(
-            stem=_unit(1, 8),
-            depth1=_unit(8, 8, groups=8),
-            point1=_unit(8, 16, kernel=1),
+            stem=_unit(1, one),
+            depth1=_unit(one, one, groups=one),
+            point1=_unit(one, two, kernel=1),
             pool1=nn.MaxPool2d(2),
-            depth2=_unit(16, 16, groups=16),
-            point2=_unit(16, 24, kernel=1),
+            depth2=_unit(two, two, groups=two),
+            point2=_unit(two, three, kernel=1),
             pool2=nn.MaxPool2d(2),
-            depth3=_unit(24, 24, groups=24),
-            point3=_unit(24, 24, kernel=1),
+            depth3=_unit(three, three, groups=three),
+            point3=_unit(three, three, kernel=1),
             mean=nn.AdaptiveAvgPool2d(1),
             flat=nn.Flatten(),
-            fc=nn.Linear(24, 10),
+            fc=nn.Linear(three, 10),
         )
     )
 
 
-def branches() -> Any:
-    """Two branches that are concatenated, an average pool, a dense layer of 16 neurons, another."""
+def branches(width: int = 8) -> Any:
+    """Two branches that are concatenated, an average pool, two dense layers."""
     import torch
     from torch import nn
 
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.pool = _unit(1, 8), nn.MaxPool2d(2)
-            self.narrow, self.wide = _unit(8, 8, kernel=1), _unit(8, 8)
+            self.stem, self.pool = _unit(1, width), nn.MaxPool2d(2)
+            self.narrow, self.wide = _unit(width, width, kernel=1), _unit(width, width)
             self.mean, self.flat = nn.AvgPool2d(2), nn.Flatten()
-            self.hidden, self.relu, self.fc = nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)
+            self.hidden, self.relu = nn.Linear(8 * width, 2 * width), nn.ReLU()
+            self.fc = nn.Linear(2 * width, 10)
 
         def forward(self, x: Any) -> Any:
             x = self.pool(self.stem(x))
@@ -98,7 +100,7 @@ def branches() -> Any:
     return Network()
 
 
-NETWORKS: dict[str, Callable[[], Any]] = {
+NETWORKS: dict[str, Callable[..., Any]] = {
     "chain": chain,
     "residual": residual,
     "separable": separable,
@@ -106,8 +108,15 @@ NETWORKS: dict[str, Callable[[], Any]] = {
 }
 
 
-def trained(name: str, *, seed: int = 0, epochs: int = 25) -> ir.Graph:
-    """The network of this name, trained from `seed` and quantised to 8 bits.
+def trained(
+    name: str,
+    *,
+    width: int | None = None,
+    seed: int = 0,
+    epochs: int = 25,
+    config: QuantConfig | None = None,
+) -> ir.Graph:
+    """The network of this name, trained from `seed` and quantised, to 8 bits by default.
 
     The split of the digits is always that of seed 0.
     """
@@ -116,9 +125,10 @@ def trained(name: str, *, seed: int = 0, epochs: int = 25) -> ir.Graph:
     data = datasets.digits()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = NETWORKS[name]()
+        module = NETWORKS[name](*([] if width is None else [width]))
     train(module, data.train_x, data.train_y, epochs=epochs, seed=seed)
-    return quantize(import_torch(module, (1, 8, 8)), data.calibration_x, QuantConfig())
+    graph = import_torch(module, (1, 8, 8))
+    return quantize(graph, data.calibration_x, config or QuantConfig())
 
 
 def with_argmax(graph: ir.Graph) -> ir.Graph:

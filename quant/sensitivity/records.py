@@ -99,8 +99,8 @@ class Sensitivity:
                 )
                 for name, one in data["layers"].items()
             }
-            numbers = (int(data[key]) for key in ("images", "trials", "seed"))
-            return cls(str(data["graph"]), *numbers, layers)
+            images, trials, seed = (int(data[key]) for key in ("images", "trials", "seed"))
+            return cls(str(data["graph"]), images, trials, seed, layers)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError("sensitivity: not a table of this version; measure again") from None
 
