@@ -131,9 +131,15 @@ def _campaign(main: Campaign) -> Json:
 def _whole_rate(main: Campaign) -> Json:
     """The campaign's own rate: strata and early stopping are in its interval."""
     rate, outcomes = main.report["sdc_critical"], main.report["outcomes"]
-    found = {"value": rate["avf"], "low": rate["low"], "high": rate["high"]}
+    found = {"value": rate["avf"], **_interval(main.report)}
     found |= {"low_inputs": rate.get("low_inputs"), "high_inputs": rate.get("high_inputs")}
     return found | {"events": outcomes["sdc_critical"], "trials": main.report["experiments"]}
+
+
+def _interval(report: Json) -> Json:
+    """None after every fault of one input: that is exact for it, and no sample of inputs."""
+    known = not report.get("exhaustive") or report.get("inputs") != 1
+    return {key: report["sdc_critical"].get(key) if known else None for key in ("low", "high")}
 
 
 def _labels(measured: Measured, place: int) -> list[str]:
@@ -171,8 +177,7 @@ def _row(campaign: Campaign) -> Json:
         "id": campaign.name,
         **{key: report.get(key) for key in keys},
         "avf": rate.get("avf"),
-        "low": rate.get("low"),
-        "high": rate.get("high"),
+        **_interval(report),
         "part": bool(campaign.kind == "seu" and campaign.struck == "rtl" and not campaign.whole),
     }
 
@@ -190,6 +195,8 @@ def _missing(evidence: Evidence, measured: Measured, alone: bool) -> list[Json]:
         found.append(("detection latency and critical coverage", "tercet inject DIR"))
     if measured.campaign.report["inputs"] < 30:
         found.append(("30 inputs or more", "tercet inject DIR --inputs 32"))
+    if not measured.campaign.report["audit"].get("sampled"):
+        found.append(("an audit in an independent simulation", "tercet inject DIR --audit 500"))
     if alone:
         found.append(("an unprotected design beside it", "tercet report DIR --against PLAIN_DIR"))
     for name in evidence.unfinished:

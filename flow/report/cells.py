@@ -7,7 +7,7 @@ from typing import Any
 
 from .charts import text
 
-__all__ = ["figure", "number", "percent", "ratio", "short", "span", "table"]
+__all__ = ["figure", "limits", "number", "percent", "ratio", "short", "span", "table"]
 
 Json = dict[str, Any]
 
@@ -47,11 +47,18 @@ def short(rate: Json | None) -> str:
 
 
 def span(rate: Json | None) -> str:
-    """A share with its interval."""
+    """A share with its interval, if it has one."""
     if rate is None:
         return "-"
+    return percent(rate["value"]) + (f" ({limits(rate)})" if rate["low"] is not None else "")
+
+
+def limits(rate: Json) -> str:
+    """The interval of a share."""
+    if rate["low"] is None:
+        return "one input, no interval"
     low, high = (percent(rate[key]).removesuffix(" %") for key in ("low", "high"))
-    return f"{percent(rate['value'])} ({low} to {high})"
+    return f"{low} to {high}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], words: Sequence[int] = ()) -> str:

@@ -21,6 +21,7 @@ from ...quant.names import printable
 from ...sim import manifest as manifests
 from ...sim import statistics
 from ...sim.manifest import Manifest
+from ...sim.outcomes import Outcome
 from ...sim.store import Shelf
 from ..synth import check_design
 
@@ -90,7 +91,8 @@ class Evidence:
     @property
     def main(self) -> Campaign:
         """The campaign that speaks for the design: single upsets of all flip-flops; with enough
-        inputs, back to back, large, in this order. InputError if there is none."""
+        inputs, back to back, with detection recorded, large, in this order. InputError if there is
+        none."""
         whole = [campaign for campaign in self.campaigns if campaign.whole]
         if not whole:
             raise InputError(
@@ -100,10 +102,11 @@ class Evidence:
         return max(whole, key=_weight)
 
 
-def _weight(campaign: Campaign) -> tuple[bool, bool, int, str]:
+def _weight(campaign: Campaign) -> tuple[bool, bool, bool, int, str]:
     report = campaign.report
     enough = report["inputs"] >= statistics.ENOUGH_INPUTS
-    return enough, campaign.stalls is None, report["experiments"], campaign.name
+    recorded = report.get("detection_latency") is not None
+    return enough, campaign.stalls is None, recorded, report["experiments"], campaign.name
 
 
 def read(directory: Path) -> Evidence:
@@ -226,9 +229,16 @@ def _report(folder: Path) -> Json | None:
             return shelf.report if shelf.begun else None
     path = folder / "report.json"
     report = _load(path) if path.is_file() else None
-    if report is not None and not isinstance(report.get("sdc_critical"), dict):
+    if report is not None and not _rated(report):
         raise _wrong(path, "sdc_critical")
     return report
+
+
+def _rated(report: Json) -> bool:
+    """Has it a rate with limits?"""
+    rate = report.get("sdc_critical")
+    keys = ("avf", "low", "high", "confidence")
+    return isinstance(rate, dict) and all(_number(rate.get(key)) for key in keys)
 
 
 def _is_of(report: Json, manifest: Manifest) -> bool:
@@ -245,15 +255,22 @@ def _checked(path: Path, report: Json) -> Campaign:
     for key in _TABLES:
         if not isinstance(report.get(key), dict):
             raise _wrong(path, f"report.{key}")
-    rate, inputs = report["sdc_critical"], report["per_input"]
-    if not all(_number(rate.get(key)) for key in ("avf", "low", "high", "confidence")):
-        raise _wrong(path, "report.sdc_critical")
+    if not all(type(report["outcomes"].get(outcome.label)) is int for outcome in Outcome):
+        raise _wrong(path, "report.outcomes")
+    if not isinstance(report.get("notes"), list):
+        raise _wrong(path, "report.notes")
+    inputs = report["per_input"]
     sizes = {len(inputs[key]) for key in ("experiments", "sdc_critical") if _counts(inputs, key)}
-    if sizes != {report["inputs"]}:
+    if sizes != {report["inputs"]} or sum(inputs["experiments"]) != report["experiments"]:
         raise _wrong(path, "report.per_input")
     model = report["arguments"].get("model")
     if not isinstance(model, dict) or not isinstance(model.get("kind"), str):
         raise _wrong(path, "report.arguments.model")
+    exposure = report["sdc_critical"].get("vulnerable_bit_cycles")
+    if not _rated(report) or (model == {"kind": "seu"} and not _number(exposure)):
+        raise _wrong(path, "report.sdc_critical")
+    if not isinstance(report.get("inputs_digest"), str):
+        raise _wrong(path, "report.inputs_digest")
     struck = "netlist" if "netlist" in report else "rtl"
     return Campaign(printable(path.parent.name), report, model["kind"], struck)
 

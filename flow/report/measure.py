@@ -105,7 +105,11 @@ class Measured:
             return None
         report = self.campaign.report
         confidence = report["sdc_critical"]["confidence"]
-        if self.exhaustive:
+        low: float | None
+        high: float | None
+        if self.exhaustive and len(events) == 1:
+            low = high = None  # exact for this input, and no sample of inputs
+        elif self.exhaustive:
             counts = statistics.Counts(events, trials)
             low, high = statistics.cluster_interval(counts, confidence, int(report["seed"]))
         else:
@@ -131,7 +135,9 @@ def _check(campaign: Campaign, sites: list[SiteRow], table: Table) -> None:
     known = not len(table.site) or int(table.site.max()) < len(sites)
     critical = table.critical is None or not len(table.critical) or table.critical.max() <= 1
     same = len(np.unique(table.input)) == campaign.report["inputs"]
-    if not (known and critical and same and int(table.outcome.max()) < len(Outcome)):
+    text = all(isinstance(v, str) for s in sites for v in (s.name, s.kind, s.role, s.layer))
+    sound = text and all(type(site.bits) is int and site.bits >= 0 for site in sites)
+    if not (sound and known and critical and same and int(table.outcome.max()) < len(Outcome)):
         raise InputError(f"campaign {campaign.name}: its experiments are damaged; run it again")
 
 

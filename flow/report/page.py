@@ -9,7 +9,7 @@ from typing import Any
 from ...sim.detection import GROUPS
 from ...sim.outcomes import Outcome
 from . import charts
-from .cells import figure, number, percent, ratio, short, span, table
+from .cells import figure, limits, number, percent, ratio, short, span, table
 from .charts import text
 
 __all__ = ["page"]
@@ -130,8 +130,7 @@ def _metric(found: Json, key: str, name: str, otherwise: str) -> str:
 
 
 def _interval(rate: Json) -> str:
-    limits = f"{percent(rate['low'])} to {percent(rate['high'])}"
-    return f"{limits}; {number(rate['events'])} of {number(rate['trials'])}"
+    return f"{limits(rate)}; {number(rate['events'])} of {number(rate['trials'])}"
 
 
 def _against(case: Json) -> str:
@@ -293,10 +292,16 @@ def _foot(case: Json) -> str:
         "<footer><h2>How to read this</h2><p>Main campaign <code>"
         f"{text(main['id'])}</code>: {every} upset of a flip-flop bit in a cycle, "
         f"{number(main['experiments'])} experiments on {number(main['inputs'])} inputs; "
-        f"{number(audit['disagreements'])} of {number(audit['sampled'])} repeated by an "
-        f"independent simulation differ. Intervals at {100 * main['confidence']:g} %."
+        f"{_audit(audit)}. Intervals at {100 * main['confidence']:g} %."
         f"{text(notes)}</p>"
         f"<p>{_DEFINITIONS}</p>"
         + (f"<p>Missing here: {text(missing)}.</p>" if missing else "")
         + "</footer>"
     )
+
+
+def _audit(audit: Json) -> str:
+    if not audit["sampled"]:
+        return "none repeated by an independent simulation"
+    counts = f"{number(audit['disagreements'])} of {number(audit['sampled'])}"
+    return f"{counts} that an independent simulation repeated differ"

@@ -99,7 +99,7 @@ def classes(measured: Measured, manifest: Manifest) -> list[Json]:
     total = int(of_class[:, Outcome.SDC_CRITICAL].sum())
     for (layer, role), bits, counts in zip(measured.classes, measured.bits, of_class, strict=True):
         home = _owner(layer, plan)
-        key, value = _key(role, operators.get(home), plan.get(home, {}))
+        key, value = _key(role, operators.get(home), plan.get(home))
         copies = min(tripled[layer, role], int(bits))
         covered = int(bits) if value is not None else copies
         critical = int(counts[Outcome.SDC_CRITICAL])
@@ -133,11 +133,15 @@ def _owner(layer: str, plan: Mapping[str, Any]) -> str:
     return layer if layer in plan else layer.removeprefix("to_")
 
 
-def _key(role: str, operator: str | None, guard: Mapping[str, Any]) -> tuple[str, str | None]:
+def _key(
+    role: str, operator: str | None, guard: Mapping[str, Any] | None
+) -> tuple[str, str | None]:
     """The key of the plan that protects a role, and its value, None where it is "none"."""
     if role in _OWN:
         return role, "itself"
-    key = _KEYS.get(role, "")
+    key = "" if guard is None else _KEYS.get(role, "")
+    if guard is None or not key:
+        return "", None
     if key == "checksum" and operator not in _LINEAR:
         key = "post"  # sums and maxima of pools, joins and arg-max
     if key == "checksum" or (key == "weights" and guard.get("weights", "none") == "none"):
@@ -155,7 +159,8 @@ def _reason(
     if role in _OWN:
         return "part of the protection: its upsets alarm, or hide an error that comes with them"
     if not key:
-        return f"no key of a plan protects registers of role {role}"
+        where = "" if layer is None else f" in {layer}"
+        return f"no key of the plan protects registers of role {role}{where}"
     if value is None:
         what = f"{key}{'' if layer is None else f' of layer {layer}'}: the plan says none"
         if not copies:

@@ -30,7 +30,7 @@ def report(directory: Path, *, plain: Path | None = None, output: Path | None = 
     """
     directory = Path(directory)
     target = directory / f"{NAME}.html" if output is None else Path(output)
-    if target.is_dir() or not target.absolute().parent.is_dir():
+    if target.is_dir() or (output is not None and not target.absolute().parent.is_dir()):
         where = "is a folder" if target.is_dir() else "its folder does not exist"
         raise InputError(f"-o {printable(str(target))}: {where}; give a file, such as case.html")
     case = safety_case(directory, plain)

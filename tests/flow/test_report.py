@@ -167,6 +167,7 @@ def test_what_is_missing_names_its_command(folder, capsys):
     covered = {row["model"]: row["command"] for row in case["fault_models"]}
 
     assert commands["verification"] == f"tercet verify {folder / 'hard'}"
+    assert commands["an audit in an independent simulation"].endswith("--audit 500")
     assert commands["measured area"] == f"tercet synth {folder / 'hard'}"
     assert commands["an unprotected design beside it"].endswith("--against PLAIN_DIR")
     assert case["area"] == {"measured": None, "estimated": None}
@@ -201,13 +202,13 @@ def test_verification_and_synthesis_are_taken_in(folder, capsys):
 
 
 def test_the_terminal_shows_figures_and_files(folder, capsys):
-    status, out = run(capsys, folder / "hard", "--against", folder / "plain")
+    status, out = run(capsys, folder / "plain", "--against", folder / "hard")
 
     assert status == 0
     assert "diagnostic coverage" in out.out
     assert "of critical: " in out.out
     assert "beside the other's: " in out.out
-    assert str(folder / "hard" / "safety_case.html") in out.out.replace("\n", "")
+    assert str(folder / "plain" / "safety_case.html") in out.out.replace("\n", "")
 
 
 def test_a_campaign_without_detection_says_so(folder, capsys):
@@ -306,6 +307,9 @@ def test_broken_files_are_named(folder, capsys, name, content, message):
         ({"per_input": {"experiments": [1], "sdc_critical": [0]}}, "report.per_input"),
         ({"sdc_critical": {"avf": None}}, "report.sdc_critical"),
         ({"arguments": {}}, "report.arguments.model"),
+        ({"outcomes": {"due": 3}}, "report.outcomes"),
+        ({"notes": 3}, "report.notes"),
+        ({"inputs_digest": None}, "report.inputs_digest"),
     ],
 )
 def test_broken_campaigns_are_named(folder, capsys, change, message):
@@ -317,10 +321,13 @@ def test_broken_campaigns_are_named(folder, capsys, change, message):
     assert message in refused(capsys, folder / "hard")
 
 
-def test_damaged_experiments_are_named(folder, capsys):
+@pytest.mark.parametrize(
+    "change", ["delete from site where number > 3", "update site set role = null"]
+)
+def test_damaged_experiments_are_named(folder, capsys, change):
     (path,) = (folder / "hard" / "campaigns").glob("*/campaign.sqlite")
     with Shelf(path) as shelf:
-        shelf._file.execute("delete from site where number > 3")
+        shelf._file.execute(change)
 
     assert "its experiments are damaged" in refused(capsys, folder / "hard")
 
@@ -328,5 +335,6 @@ def test_damaged_experiments_are_named(folder, capsys):
 def test_a_page_that_cannot_be_written(folder, capsys):
     error = refused(capsys, folder / "hard", "-o", folder / "nowhere" / "page.html")
     assert "its folder does not exist" in error
+    assert "manifest.json: No such file" in refused(capsys, folder / "nowhere")
     assert "is a folder" in refused(capsys, folder / "hard", "-o", folder)
     assert not (folder / "hard" / "safety_case.json").exists()

@@ -117,6 +117,16 @@ def test_all_faults_have_no_error_but_that_of_the_inputs():
     assert (skewed["low"], skewed["high"]) == (0.0, 1 / 8)
 
 
+def test_one_input_has_no_interval():
+    rows = [row for row in ROWS if row[1] == 1]
+    one = campaign(exhaustive=True)
+    one.report["inputs"] = 1
+    found = metrics(Measured.of(one, SITES, table(rows=rows)))["diagnostic_coverage"]
+
+    assert (found["low"], found["high"]) == (None, None)
+    assert (found["events"], found["trials"]) == (4, 8)
+
+
 def test_registers_are_listed_by_what_they_do():
     found = registers(measured(), SITES, table())
 

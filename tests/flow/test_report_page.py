@@ -54,6 +54,7 @@ def test_missing_numbers_are_dashes():
     assert cells.number(None) == cells.number("7") == cells.number(True) == "-"
     assert cells.short(None) == cells.span(None) == "-"
     assert cells.number(1234567) == "1,234,567"
+    assert cells.span({"value": 0.5, "low": None, "high": None}) == "50.00 %"
     assert cells.span({"value": 0.5, "low": 0.25, "high": 0.75}) == "50.00 % (25.00 to 75.00)"
 
 
@@ -144,7 +145,10 @@ def test_a_class_that_the_plan_leaves_out_says_so():
 
     assert rows["conv", "weight"]["reason"] == "weights of layer conv: the plan says none"
     assert rows["conv", "weight"]["kind"] == "weights: the plan says none"
-    assert rows["conv", "odd"]["reason"] == "no key of a plan protects registers of role odd"
+    reason = "no key of the plan protects registers of role odd in conv"
+    assert rows["conv", "odd"]["reason"] == reason
+    (other,) = reasons({}, ("guard", "control")).values()
+    assert other["reason"] == "no key of the plan protects registers of role control in guard"
     assert rows["conv", "weight"]["covered_bits"] == rows["conv", "odd"]["covered_bits"] == 0
 
 
