@@ -7,10 +7,12 @@ flip-flop, memory, multiplier with registers, primary input, voter or fan-out po
 point* is one signal that the Verilog itself hands to all three replicas; what lies before it is
 outside the protected sphere. Three signals in the Verilog that synthesis made one are not.
 Counting flip-flops would not do: three merged incrementers left all 24 of them in place.
+Where the same replicas have three voters, no two replicas may reload a bit of the same voter.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -107,6 +109,7 @@ class _Source:
 class _Tracer:
     def __init__(self, netlist: Netlist, voters: Sequence[Voter], family: Family) -> None:
         self.netlist, self.family = netlist, family
+        self.siblings = Counter(voter.replicas for voter in voters)
         self.voted: frozenset[Bit] = frozenset(
             bit
             for voter in voters
@@ -140,6 +143,8 @@ class _Tracer:
                 sources = [self._source(bit) for bit in bits]
                 self._check_vote(outputs[index], bits)
                 self._check_cones(sources, fanout)
+                if self.siblings[voter.replicas] > 1:
+                    self._check_reloads(sources, fanout)
             except _Problem as problem:
                 result.problems.append(f"bit {index}: {problem}")
             else:
@@ -225,7 +230,7 @@ class _Tracer:
         for one, other in combinations(sources, 2):
             if one.cell is other.cell:
                 raise _Problem(f"two replicas are one {one.cell.type} ({one.cell.name})")
-        cones = [self._cone(source.cell, fanout) | source.path for source in sources]
+        cones = [self._cone(source.cell, fanout)[0] | source.path for source in sources]
         for first, second in combinations(cones, 2):
             common = first & second
             if common:
@@ -233,20 +238,31 @@ class _Tracer:
                 name = f"{sample.type} {sample.name}"
                 raise _Problem(f"two replicas share {len(common)} cells, among them {name}")
 
-    def _cone(self, cell: Cell, fanout: frozenset[Bit]) -> frozenset[Cell]:
-        """The combinational cells before a storage cell."""
+    def _check_reloads(self, sources: Sequence[_Source], fanout: frozenset[Bit]) -> None:
+        """Each replica reloads the value of a voter of its own."""
+        reloaded = [self._cone(source.cell, fanout)[1] for source in sources]
+        if not all(reloaded):
+            raise _Problem("a replica does not reload a voted value")
+        if any(first & second for first, second in combinations(reloaded, 2)):
+            raise _Problem("two replicas reload the value of one voter")
+
+    def _cone(self, cell: Cell, fanout: frozenset[Bit]) -> tuple[frozenset[Cell], frozenset[Bit]]:
+        """The combinational cells before a storage cell, and the voted bits that they read."""
         cone: set[Cell] = set()
+        voted: set[Bit] = set()
         todo = list(cell.input_bits(self.family.clocks))
         while todo:
             bit = todo.pop()
             driver = self.netlist.driver.get(bit)
+            if bit in self.voted:
+                voted.add(bit)
             if bit in fanout or bit in self.voted or driver is None or driver in cone:
                 continue
             if driver in self.voter_cells or self._stores(driver) or not _reads(driver):
                 continue
             cone.add(driver)
             todo.extend(driver.input_bits())
-        return frozenset(cone)
+        return frozenset(cone), frozenset(voted)
 
     def _stores(self, cell: Cell) -> bool:
         """Flip-flop, memory, or a multiplier whose clock is connected."""

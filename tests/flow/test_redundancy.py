@@ -194,3 +194,52 @@ def test_bad_verilog_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"Yosys: design\.v:1: syntax error") as error:
         synth.synthesize(tmp_path / "bad.v", "top", targets.find("xc7a35t"), workdir=tmp_path / "w")
     assert "\n" not in str(error.value)
+
+
+THREE = """
+module lane(input clk, input rst, input en, output [3:0] y);
+  wire [3:0] a, b, c, y1, y2;
+  replica r0(clk, rst, en, y, a);
+  replica r1(clk, rst, en, V1, b);
+  replica r2(clk, rst, en, V2, c);
+  voter voter_0(a, b, c, y);
+  voter voter_1(a, b, c, y1);
+  voter voter_2(a, b, c, y2);
+endmodule
+"""
+
+
+def check_three(tmp_path, lane, voter=VOTER):
+    """As `check`, for a lane with three voters."""
+    source = tmp_path / "top.v"
+    module = "(* keep_hierarchy *)" + COUNTER[: COUNTER.index("module lane")]
+    source.write_text(voter + module + lane + TOP.replace("CONTROL", "en"))
+    device, work = targets.find("ecp5-25k"), tmp_path / "work"
+    synth.synthesize(source, "top", device, workdir=work)
+    voters = [Voter(f"lane_0.voter_{n}", "lane_0", 0, REPLICAS, 4) for n in range(3)]
+    reference = redundancy.elaborate("design.v", "top", workdir=work)
+    return redundancy.check(
+        Netlist.load(work / "mapped.json", "top"), voters, reference, device.family
+    )
+
+
+def test_three_voters_that_each_feed_a_replica_are_found(tmp_path):
+    result = check_three(tmp_path, THREE.replace("V1", "y1").replace("V2", "y2"))
+
+    assert (result["expected"], result["found"]) == (12, 12)
+
+
+@pytest.mark.parametrize(("one", "two"), [("y1", "y1"), ("y", "y2"), ("y", "y")])
+def test_replicas_that_reload_one_voter_fail(tmp_path, one, two):
+    result = check_three(tmp_path, THREE.replace("V1", one).replace("V2", two))
+
+    assert (result["expected"], result["found"]) == (12, 0)
+    assert "reload the value of one voter" in result["voters"][0]["problems"][0]
+
+
+def test_three_voters_that_synthesis_merged_fail(tmp_path):
+    lane = THREE.replace("V1", "y1").replace("V2", "y2")
+
+    result = check_three(tmp_path, lane, VOTER.replace("(* keep_hierarchy *)", ""))
+
+    assert result["found"] == 0
