@@ -16,6 +16,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# Every proof, its counterexample when voter or checker is broken, and their table.
+formal: $(READY)
+	$(BIN)/python -m pytest tests/formal
+
 check: lint types test
 
 lint: $(READY)
@@ -44,4 +48,4 @@ $(READY): pyproject.toml
 	touch $@
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test slow check lint types links bench wheel
+.PHONY: demo test slow formal check lint types links bench wheel
