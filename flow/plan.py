@@ -18,7 +18,7 @@ __all__ = ["Bound", "Checksum", "Plan", "Settings", "Tmr", "clip", "protect"]
 T = TypeVar("T")
 NONE = "none"
 
-SCORES = ("injection",)
+SCORES = criticality.SCORES
 """Scores of neurons that a share may be chosen by."""
 
 
@@ -196,7 +196,7 @@ def _neurons(
     x: IntArray | None,
     seed: int,
 ) -> dict[str, tuple[int, ...]]:
-    """The neurons in triple modular redundancy, listed or of the highest score a MAC."""
+    """The neurons in triple modular redundancy, listed or of the highest score."""
     own = {name: settings.tmr for name, settings in plan.layers.items() if settings.tmr is not None}
     tables = {name: tmr for name, tmr in own.items() if isinstance(tmr, Tmr)}
     chosen = {name: _listed(layers[name], tmr.neurons) for name, tmr in tables.items()}
@@ -207,14 +207,18 @@ def _neurons(
     if x is None or not len(x):
         raise InputError("plan: tmr share needs inputs to score neurons on; give --calibration")
     macs = criticality.macs_per_neuron(graph)
-    scores = criticality.neuron_scores(graph, x, seed=seed)
+    asked = {tmr.score for tmr in (default, *shares.values()) if tmr is not None}
+    worth = {
+        score: criticality.risk(criticality.score(graph, x, score, seed=seed), macs)
+        for score in sorted(asked)
+    }
     if default is not None and default.share is not None:
-        rest = {name: score for name, score in scores.items() if name not in own}
-        picked = criticality.choose(rest, {name: macs[name] for name in rest}, default.share)
+        rest = {name: risk for name, risk in worth[default.score].items() if name not in own}
+        picked = criticality.choose(rest, macs, default.share)
         chosen |= {name: tuple(found) for name, found in picked.items()}
     for name, tmr in shares.items():
         assert tmr.share is not None
-        picked = criticality.choose({name: scores[name]}, {name: macs[name]}, tmr.share)
+        picked = criticality.choose({name: worth[tmr.score][name]}, macs, tmr.share)
         chosen[name] = tuple(picked[name])
     return chosen
 

@@ -1,9 +1,11 @@
 """The plan's language, its defaults, what it protects, and errors that name file, layer and fix."""
 
+import numpy as np
 import pytest
 
 from tercet.flow.plan import Checksum, Plan, Settings, Tmr, protect
 from tercet.flow.plan_file import load_plan
+from tercet.quant import criticality
 from tercet.quant.errors import InputError
 
 
@@ -90,6 +92,19 @@ def test_a_share_of_the_network_takes_neurons_of_several_layers(read, small):
     total = macs["conv"] * 6 + macs["hidden"] * 6 + macs["logits"] * 4
     assert 0 < taken <= 0.4 * total
     assert sum(bool(guard.neurons) for guard in guards.values()) > 1
+
+
+@pytest.mark.parametrize("name", criticality.SCORES)
+def test_a_share_goes_to_the_highest_scores(read, small, name):
+    graph, frames = small.graph(), small.frames(8)
+    plan = read(f'[layer.conv]\ntmr = {{ share = 0.34, score = "{name}" }}')
+
+    taken = protect(plan, graph, frames, seed=3)["conv"].neurons
+
+    scores = criticality.score(graph, frames, name, seed=3)["conv"]
+    assert len(taken) <= 2
+    best = np.sort(scores)[::-1][: len(taken)]
+    assert np.allclose(np.sort(scores[list(taken)])[::-1], best)
 
 
 def test_the_json_of_a_plan_is_its_toml(read):
