@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..quant.ir import IntArray
 from .outcomes import Outcome
 
 if TYPE_CHECKING:
     from .store import Table
 
-__all__ = ["GROUPS", "report"]
+__all__ = ["GROUPS", "quantiles", "report"]
 
 Json = dict[str, Any]
 
@@ -47,10 +48,11 @@ def report(table: Table) -> Json | None:
         for n in range(size)
     ]
     detected = cycles[flagged][np.isin(outcome, GROUPS["detected"])]
-    return {"flagged": int(flagged.sum()), "bins": bins} | _quantiles(detected)
+    return {"flagged": int(flagged.sum()), "bins": bins} | quantiles(detected)
 
 
-def _quantiles(cycles: Any) -> Json:
+def quantiles(cycles: IntArray) -> Json:
+    """`median`, `p95`, `p99` and `largest` of numbers of cycles, None without any."""
     shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "largest": 1.0}
     if not len(cycles):
         return dict.fromkeys(shares)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...quant.ir import IntArray
 from ...sim import detection, store
+from ...sim.store import SiteRow, Table
 from . import uncovered
 from .compare import against
 from .evidence import Campaign, Evidence, read
@@ -55,7 +56,11 @@ def safety_case(directory: Path, plain: Path | None = None) -> Json:
     _, table = store.load(directory, main.name)
     measured = Measured.of(main, sites, table)
     classes = uncovered.classes(measured, evidence.manifest)
-    registers = uncovered.registers(measured, sites, table)
+    why = {(row["layer"], row["role"]): row["reason"] for row in classes}
+    registers = [
+        row | {"reason": why[row["layer"], row["role"]]}
+        for row in uncovered.registers(measured, sites, table)
+    ]
     layers, roles = (_labels(measured, n) for n in (0, 1))
     bits, covered = (sum(row[key] for row in classes) for key in ("bits", "covered_bits"))
     return {
@@ -67,7 +72,7 @@ def safety_case(directory: Path, plain: Path | None = None) -> Json:
         "vulnerable_bit_cycles": main.report["sdc_critical"]["vulnerable_bit_cycles"],
         "covered_bits": {"covered": covered, "bits": bits, "share": covered / bits if bits else 0},
         "metrics": metrics(measured),
-        "by_role": _split(measured, roles),
+        "by_role": _with_latency(_split(measured, roles), sites, table),
         "by_layer": _split(measured, layers),
         "detection_latency": detection.report(table),
         "undetected_sites": registers,
@@ -134,6 +139,18 @@ def _whole_rate(main: Campaign) -> Json:
     found = {"value": rate["avf"], **_interval(main.report)}
     found |= {"low_inputs": rate.get("low_inputs"), "high_inputs": rate.get("high_inputs")}
     return found | {"events": outcomes["sdc_critical"], "trials": main.report["experiments"]}
+
+
+def _with_latency(groups: Json, sites: list[SiteRow], table: Table) -> Json:
+    """With the cycles until its detected upsets were flagged, None if they were not recorded."""
+    role = np.array([site.role for site in sites])
+    detected = np.isin(table.outcome, detection.GROUPS["detected"])
+    for name, group in groups.items():
+        group["detection_cycles"] = None
+        if table.detection_cycles is not None:
+            mine = detected & (role == name)[table.site]
+            group["detection_cycles"] = detection.quantiles(table.detection_cycles[mine])
+    return groups
 
 
 def _interval(report: Json) -> Json:

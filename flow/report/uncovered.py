@@ -7,7 +7,7 @@ known to miss.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,14 +86,17 @@ def _first(table: Table, outcome: Outcome) -> dict[int, int]:
 
 def classes(measured: Measured, manifest: Manifest) -> list[Json]:
     """Every class (layer, role) of registers: bits, how many of them are covered and by what, the
-    unflagged outcomes, and the `reason` why there are some, whose `kind` names no layer; the most
-    critical first."""
+    names of the registers `left_out`, the unflagged outcomes, and the `reason` why there are some,
+    whose `kind` names no layer; the most critical first."""
     plan = _protection(manifest)
     operators = {layer.name: layer.op for layer in manifest.layers}
     tripled = Counter[tuple[str, str]]()
+    single: dict[tuple[str, str], list[str]] = defaultdict(list)
     for register in manifest.registers:
         if register.replica is not None:
             tripled[register.layer, register.role] += register.width
+        else:
+            single[register.layer, register.role].append(register.name)
     rows = []
     of_class = measured.counts.sum(axis=(1, 3))
     total = int(of_class[:, Outcome.SDC_CRITICAL].sum())
@@ -109,6 +112,7 @@ def classes(measured: Measured, manifest: Manifest) -> list[Json]:
                 "role": role,
                 "bits": int(bits),
                 "covered_bits": covered,
+                "left_out": [] if value is not None else single[layer, role],
                 "covered_by": value or ("replicas" if copies else None),
                 "experiments": int(counts.sum()),
                 **{o.label: int(counts[o]) for o in _WORST},

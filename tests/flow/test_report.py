@@ -113,6 +113,8 @@ def test_the_numbers_are_those_of_the_campaign(folder, capsys):
     assert coverage["low"] < coverage["value"] < coverage["high"]
     assert sum(group["bits"] for group in groups.values()) == case["ff_bits"]
     assert case["detection_latency"] == report["detection_latency"]
+    largest = [group["detection_cycles"]["largest"] for group in groups.values()]
+    assert max(n for n in largest if n is not None) == case["detection_latency"]["largest"]
     flagged = sum(case["outcomes"][kind] for kind in ("due", "false_alarm"))
     assert flagged <= case["detection_latency"]["flagged"] == (table.detection_cycles >= 0).sum()
 
@@ -129,6 +131,7 @@ def test_undetected_sites_have_an_example_to_replay(folder, capsys):
         worst = next(kind for kind in outcomes if row[kind])
         assert sites[table.site[number]].name == row["name"]
         assert table.outcome[number] == outcomes[worst]
+        assert row["layer"] in row["reason"] or " = " in row["reason"] or "modulo" in row["reason"]
     for kind in outcomes:
         assert sum(row[kind] for row in case["undetected_sites"]) == case["outcomes"][kind]
 
@@ -143,6 +146,11 @@ def test_reasons_come_from_the_plan(folder, capsys):
     assert plain["conv", "product"]["reason"] == "checksum of layer conv: the plan says none"
     assert plain["pool", "activation"]["reason"] == "stream of layer pool: the plan says none"
     assert {row["covered_bits"] for row in plain.values()} == {0}
+    named = [name for row in plain.values() for name in row["left_out"]]
+    manifest = json.loads((folder / "plain" / "manifest.json").read_text())
+    assert sorted(named) == sorted(r["name"] for r in manifest["sites"]["registers"])
+    assert hard["conv", "product"]["left_out"] == []
+    assert hard["conv", "requant"]["left_out"]
     assert hard["conv", "product"]["covered_by"] == "checksum modulo 3"
     assert hard["conv", "control"]["covered_by"].startswith("control = ")
     assert hard["conv", "product"]["covered_bits"] == hard["conv", "product"]["bits"]
