@@ -1,0 +1,54 @@
+"""The watchdog in numbers: how long it waits, how many frames it counts. No Amaranth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from .config import LayerConfig, clog2
+from .timing import Timing
+
+__all__ = ["WatchdogConfig", "watchdog"]
+
+
+@dataclass(frozen=True)
+class WatchdogConfig:
+    """`beats` of an output frame; `frames` that the network can hold at most; cycles of patience.
+
+    `limit`: cycles without a beat, though a frame is complete inside and nothing downstream holds
+    it back, after which the network has lost its way. `on_error`: a flagged beat empties the
+    network as well, since an upset of checked control may have shifted the frames behind it.
+    """
+
+    beats: int
+    frames: int
+    limit: int
+    on_error: bool
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of the count of frames."""
+        return clog2(self.frames + 1)
+
+    @property
+    def register_bits(self) -> int:
+        """Bits of the watchdog's registers, three times each: frames, partial, beat, timer, drain."""
+        return self.frame_bits + clog2(self.beats) + clog2(self.limit + 1) + 2
+
+
+def watchdog(layers: Sequence[LayerConfig], timing: Timing) -> WatchdogConfig:
+    """The watchdog of a network: it waits twice as long as a frame may take without a fault."""
+    last = layers[-1]
+    inside = sum(
+        ceil(layer.fifo_beats / (layer.groups_per_frame * layer.beats)) + 2 * len(layer.sources)
+        for layer in layers
+    )
+    retries = max((getattr(layer, "retry", 0) for layer in layers), default=0)
+    limit = 2 * (1 + retries) * (timing.latency_cycles + timing.initiation_interval)
+    return WatchdogConfig(
+        beats=last.groups_per_frame * last.beats,
+        frames=inside,
+        limit=limit,
+        on_error=any(layer.checked for layer in layers),
+    )
