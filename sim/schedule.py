@@ -3,11 +3,13 @@
 The manifest says how many cycles after its issue a step's weight, product and sum stand in their
 registers; when each step is issued is read off the fault-free run, whose order is fixed: frame,
 window, pass, step. An upset of a product, accumulator or weight register is then one change of one
-word of one inference, or nothing at all while the register is idle.
+word of one inference, or nothing at all while the register is idle. A pass that is computed three
+times counts as three: what is voted is nothing, of what is not only the last time counts.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,20 +53,38 @@ class _Multiply:
     weight: int
     product: int
     accumulator: int
+    repeated: frozenset[int] = frozenset()
+    voted: frozenset[int] = frozenset()
+
+    @functools.cached_property
+    def turns(self) -> list[tuple[int, bool]]:
+        """The pass of each turn over a window, and whether its result leaves."""
+        found = []
+        for number in range(self.passes):
+            found += [(number, False)] * (2 * (number in self.repeated)) + [(number, True)]
+        return found
 
     @property
     def steps_per_frame(self) -> int:
-        return self.windows * self.passes * self.steps
+        return self.windows * len(self.turns) * self.steps
+
+    def counts(self, step: _Step, lane: int) -> bool:
+        """Whether what a lane computes in this step reaches a result."""
+        return step.leaves and not (step.pass_ in self.repeated and lane in self.voted)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of one pass: which frame and window of it, and which pass and step."""
+    """One step of one pass: which frame and window of it, and which pass and step.
+
+    `leaves`: the pass is not computed again.
+    """
 
     frame: int
     window: int
     pass_: int
     step: int
+    leaves: bool
 
 
 def _multiply(fields: Fields) -> tuple[str, _Multiply] | None:
@@ -76,7 +96,16 @@ def _multiply(fields: Fields) -> tuple[str, _Multiply] | None:
     keys = ("lanes", "adds", "weight", "product", "accumulator")
     cycles = {key: found.integer(key, 1) for key in keys}
     pe, simd = folding.integer("pe", 1), folding.integer("simd", 1)
-    return name, _Multiply(found.hierarchy("issued"), pe, simd, **counts, **cycles)
+    repeated = {
+        "repeated": frozenset(_optional(schedule, "repeated")),
+        "voted": frozenset(_optional(found, "voted")),
+    }
+    return name, _Multiply(found.hierarchy("issued"), pe, simd, **counts, **cycles, **repeated)
+
+
+def _optional(fields: Fields, key: str) -> tuple[int, ...]:
+    """Integers; none in a manifest that is older than the key."""
+    return fields.integers(key) if key in fields.value else ()
 
 
 def accumulator_bits(found: Manifest) -> dict[str, int]:
@@ -127,7 +156,9 @@ class Schedule:
         known = self.layers[layer]
         frame, rest = divmod(number, known.steps_per_frame)
         group, step = divmod(rest, known.steps)
-        return _Step(frame, *divmod(group, known.passes), step)
+        window, turn = divmod(group, len(known.turns))
+        pass_, leaves = known.turns[turn]
+        return _Step(frame, window, pass_, step, leaves)
 
     def faults(
         self, register: Register, bit: int, cycle: int
@@ -138,6 +169,8 @@ class Schedule:
         None where that is no change of words that the integer graph has: other registers, and sums
         over channels that the stream has in another order.
         """
+        if register.role == "voter":
+            return 0, []
         match = _NAME.fullmatch(register.name)
         if match is None or match["layer"] not in self.layers:
             return None
@@ -178,13 +211,14 @@ class Schedule:
             return None
         weight = node.weight.reshape(node.out_channels, -1)
         old = [int(weight[p.index % node.out_channels, p.step]) for p in (high, low)]
+        counts = [known.counts(step, int(match[name])) for name in ("high", "low")]
         bits, code, new_low = node.weight_bits, old[0] - (old[1] < 0), old[1]
         if bit < bits:
             new_low = _flipped(new_low, bit, bits)
         else:
             code = _flipped(code, bit - bits, width // known.simd - bits)
-        pairs = zip((high, low), old, (code + (new_low < 0), new_low), strict=True)
-        return step.frame, [replace(p, value=new) for p, was, new in pairs if new != was]
+        pairs = zip((high, low), old, (code + (new_low < 0), new_low), counts, strict=True)
+        return step.frame, [replace(p, value=v) for p, was, v, seen in pairs if seen and v != was]
 
     def _fault(
         self, known: _Multiply, match: Any, width: int, bit: int, cycle: int
@@ -215,7 +249,7 @@ class Schedule:
             tensor, width = Tensor.WEIGHT_READ, 0
             delay = known.weight - (match["latch"] is not None)
         step = self.step(layer, cycle - delay)
-        if step is None:
+        if step is None or not known.counts(step, lane):
             return None
         place = step.step * known.simd + first
         index = self._element(known, layer, step, lane)
@@ -228,7 +262,7 @@ class Schedule:
         bits = width // known.lanes
         for beat in range(known.beats):
             step = self.step(layer, cycle - known.accumulator - 1 - beat)
-            if step is None or step.step != known.steps - 1:
+            if step is None or step.step != known.steps - 1 or not step.leaves:
                 continue
             lane = bit // bits + beat * (known.lanes // known.beats)
             if lane >= known.lanes:
