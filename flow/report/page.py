@@ -226,7 +226,7 @@ def _undetected(case: Json) -> str:
         (s["name"], f"{s['layer']}, {s['role']}", number(s["bits"]), *_counts(s))
         for s in sites[:FEW]
     ]
-    why = [(k["role"], *_counts(k), k["kind"], ", ".join(k["layers"])) for k in kinds[:ROWS]]
+    why = [(k["role"], *_counts(k), k["kind"], _some(k["layers"])) for k in kinds[:ROWS]]
     head = ("role", *counts, "what is left, and why", "layers")
     first = table(("register", "layer, role", "bits", *counts), rows, (1,))
     return (
@@ -234,6 +234,11 @@ def _undetected(case: Json) -> str:
         f"{table(head, why, (5, 6))}{_rest(len(kinds) - ROWS, 'reasons')}{first}"
         + _rest(len(sites) - FEW, "registers, each with an example to replay,")
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
 
 
 def _kinds(rows: Sequence[Json]) -> list[Json]:
@@ -287,7 +292,7 @@ def _foot(case: Json) -> str:
     main, audit = case["campaign"], case["campaign"]["audit"]
     every = "every" if main["exhaustive"] else "a sample of every"
     notes = "".join(f" {note}." for note in main["notes"] or ())
-    missing = "; ".join(f"{row['part']}: {row['command']}" for row in case["missing"])
+    missing = "; ".join(f"{row['part']}: {row['command']}" for row in case["missing"][:ROWS])
     return (
         "<footer><h2>How to read this</h2><p>Main campaign <code>"
         f"{text(main['id'])}</code>: {every} upset of a flip-flop bit in a cycle, "

@@ -1,6 +1,7 @@
 """Cells and charts of the page: foreign names are text, shares never look better than they are."""
 
 import re
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 
 from tercet.flow.report import cells, charts, uncovered
 from tercet.flow.report.measure import Measured
+from tercet.flow.report.page import page
 from tercet.sim.manifest import Register
+from tercet.sim.outcomes import Outcome
 
 HOSTILE = '<script>alert(1)</script>\n&\x1b[31m"'
 
@@ -86,6 +89,97 @@ def test_columns_of_the_histogram_add_up_to_the_tallest():
 
     assert found["0 cycles: 4"] + found["0 cycles: 2"] == pytest.approx(96)
     assert found["1 cycles: 3"] == pytest.approx(48)
+
+
+# ------------------------------------------------------------------------------------------ page
+
+
+def rate(value=0.25):
+    return {"value": value, "low": value, "high": value, "events": 1, "trials": 4}
+
+
+def group():
+    outcomes = {o.label: 1 for o in Outcome}
+    more = {"sdc_critical": rate(), "vulnerable_bit_cycles": 7.0, "diagnostic_coverage": rate()}
+    return {"bits": 3, "experiments": 9, "outcomes": outcomes} | more
+
+
+def case(count):
+    """A safety case with `count` of everything that there may be many of, each name hostile."""
+    names = [f"{HOSTILE}{n}" for n in range(count)]
+    leaks = {"sdc_critical": 1, "hang": 0, "sdc_tolerable": 0, "share": 0.5, "bits": 3}
+    classes = [
+        leaks | {"layer": name, "role": f"role {n % 12}", "reason": name, "kind": HOSTILE}
+        for n, name in enumerate(names)
+    ]
+    found = {"experiments": 5, "inputs": 2, "avf": 0.5, "low": 0.4, "high": 0.6, "part": True}
+    models = [{"model": HOSTILE, "campaigns": [found | {"id": n} for n in names], "command": None}]
+    models += [{"model": "other", "campaigns": [], "command": HOSTILE}]
+    keys = (
+        *("diagnostic_coverage", "critical_coverage", "single_point_like", "latent_like"),
+        *("availability_loss", "false_alarm"),
+    )
+    overhead = {"luts": 0.1, "ffs": None, "dsps": 0, "brams": 0, "area": 0.2}
+    cycles = {"this": 3, "plain": 2}
+    return group() | {
+        "name": HOSTILE,
+        "target": HOSTILE,
+        "design": HOSTILE,
+        "plan": {"default": {HOSTILE: HOSTILE}, "layer": {key: {"x": names} for key in names}},
+        "latency_cycles": 1,
+        "initiation_interval": 2,
+        "ff_bits": 3,
+        "area": {"measured": None, "estimated": None},
+        "fmax_mhz": HOSTILE,
+        "replicas": {"expected": HOSTILE, "found": HOSTILE},
+        "verify": None,
+        "metrics": {key: rate() for key in keys},
+        "by_role": {name: group() for name in names},
+        "by_layer": {name: group() for name in names},
+        "detection_latency": None,
+        "covered_bits": {"share": 0.5},
+        "undetected_sites": [leaks | {"name": n, "layer": n, "role": n} for n in names],
+        "uncovered": classes,
+        "fault_models": models,
+        "never_covered": [HOSTILE],
+        "against": {
+            "directory": HOSTILE,
+            "ratio": {"value": 0.1, "low": 0.05, "high": None, "paired": False},
+            "area": {"source": "measured", "overhead": overhead},
+            "latency_cycles": cycles,
+            "initiation_interval": cycles,
+            "notes": [HOSTILE],
+        },
+        "missing": [{"part": name, "command": name} for name in names],
+        "campaign": {
+            "id": HOSTILE,
+            "exhaustive": False,
+            "experiments": 5,
+            "inputs": 2,
+            "confidence": 0.95,
+            "notes": [HOSTILE],
+            "audit": {"sampled": 0, "disagreements": 0},
+        },
+    }
+
+
+def test_a_page_of_hostile_names_holds_no_markup_of_theirs():
+    text = page(case(3))
+
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert text.count("&lt;script&gt;") > 40
+    assert HTMLParser().feed(text) is None
+
+
+def test_the_page_of_a_large_network_is_no_longer():
+    large, small = page(case(400)), page(case(20))
+
+    assert large.count("<tr>") == small.count("<tr>")
+    assert len(large) < 1.2 * len(small)
+    assert "391 more layers in the JSON" in large
+    assert "394 more registers" in large
+    assert "and 28 more" in large
 
 
 # --------------------------------------------------------------------------------------- reasons
