@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["count", "positive", "share", "small", "whole"]
+__all__ = ["count", "percent", "positive", "share", "small", "whole"]
 
 
 def positive(text: str) -> float:
@@ -13,6 +13,15 @@ def positive(text: str) -> float:
     if not text.replace(".", "", 1).isdecimal() or not 0 < float(text) < 1e6:
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return float(text)
+
+
+def percent(text: str) -> float:
+    """A percentage such as 10%, above 0, as a share."""
+    number = text.removesuffix("%")
+    plain = number.replace(".", "", 1).isdecimal() and text.endswith("%")
+    if not plain or not 0 < float(number) < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a percentage above 0 such as 10%, not {text!r}")
+    return float(number) / 100
 
 
 def small(text: str) -> float:
