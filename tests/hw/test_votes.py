@@ -9,6 +9,7 @@ from tercet.hw.configure import Fold, Protection, configure
 from tercet.hw.timing import initiation_interval, recurrence
 from tercet.quant import ir, reference
 from tercet.quant.errors import InputError
+from tercet.sim.expected import random_frames
 
 ACT = ir.TensorType(4, False, zero_point=3)
 OUT = ir.TensorType(6, False)
@@ -177,3 +178,30 @@ def test_an_upset_of_a_replica_is_outvoted(bench, registers, voters):
 def test_what_cannot_be_repeated_is_one_line(fold, guard, line):
     with pytest.raises(InputError, match=f"layer fc: .*{line}"):
         configure(graph(RELU), {"fc": fold}, {"fc": guard})
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_networks_vote_in_time_and_through_three_voters(
+    bench, random_network, random_dag, seed
+):
+    """Whole networks: repeated passes before and behind every operator, with and without stalls."""
+    rng = np.random.default_rng(seed)
+    net, folding, _ = (random_dag if seed % 2 else random_network)(rng)
+    protection = {}
+    for node in net:
+        if isinstance(node, ir.Conv2d | ir.Dense):
+            count = int(rng.integers(1, node.out_channels + 1))
+            neurons = tuple(sorted(rng.permutation(node.out_channels)[:count].tolist()))
+            drawn = {"mode": "temporal"} if rng.random() < 0.7 else {"voters": 3}
+            control = str(rng.choice(["none", "parity", "tmr"]))
+            protection[node.name] = Protection(neurons=neurons, control=control, **drawn)
+    layers = configure(net, folding, protection)
+    x = random_frames(net, 3, seed)
+    truth = reference.run(net, x).reshape(3, -1)
+
+    steady, values = bench.run_network(layers, x)
+    _, stalled = bench.run_network(layers, x, seed=seed)
+
+    assert (values == truth).all()
+    assert (stalled == truth).all()
+    assert tuple(steady.last_cycles) == recurrence(layers, 3).last_beat_cycles
