@@ -162,6 +162,8 @@ def _reason(
     """Why upsets of this class get through; without `layer`, the same for all alike."""
     if role in _OWN:
         return "part of the protection: its upsets alarm, or hide an error that comes with them"
+    if value is None and bits and copies >= bits:
+        return f"triplicated; left is {_LIMITS['tmr']}"
     if not key:
         where = "" if layer is None else f" in {layer}"
         return f"no key of the plan protects registers of role {role}{where}"
@@ -169,8 +171,6 @@ def _reason(
         what = f"{key}{'' if layer is None else f' of layer {layer}'}: the plan says none"
         if not copies:
             return what
-        if copies >= bits:
-            return f"triplicated; left is {_LIMITS['tmr']}"
         some = "some lanes" if layer is None else f"{copies} of {bits} bits"
         return f"{some} triplicated; of the others {what}"
     limit = _LIMITS.get(value.replace(" = ", " ")) or _LIMITS[key]

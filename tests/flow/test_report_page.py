@@ -261,3 +261,10 @@ def test_triplicated_lanes_cover_their_own_bits(replicas, bits, reason):
 
     assert (row["covered_by"], row["covered_bits"]) == ("replicas", bits)
     assert row["reason"].startswith(reason)
+
+
+def test_what_is_triplicated_by_itself_needs_no_key():
+    (row,) = reasons({}, ("conv", "accumulator"), replicas=3).values()
+
+    assert (row["covered_by"], row["covered_bits"]) == ("replicas", 12)
+    assert row["reason"].startswith("triplicated; left is")
