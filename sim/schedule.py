@@ -96,11 +96,9 @@ def _multiply(fields: Fields) -> tuple[str, _Multiply] | None:
     keys = ("lanes", "adds", "weight", "product", "accumulator")
     cycles = {key: found.integer(key, 1) for key in keys}
     pe, simd = folding.integer("pe", 1), folding.integer("simd", 1)
-    repeated = {
-        "repeated": frozenset(_optional(schedule, "repeated")),
-        "voted": frozenset(_optional(found, "voted")),
-    }
-    return name, _Multiply(found.hierarchy("issued"), pe, simd, **counts, **cycles, **repeated)
+    known = _Multiply(found.hierarchy("issued"), pe, simd, **counts, **cycles)  # type: ignore[arg-type]
+    repeated, voted = _optional(schedule, "repeated"), _optional(found, "voted")
+    return name, replace(known, repeated=frozenset(repeated), voted=frozenset(voted))
 
 
 def _optional(fields: Fields, key: str) -> tuple[int, ...]:
