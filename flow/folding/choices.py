@@ -193,11 +193,11 @@ def _shifted(
 
 
 def _gathered(guard: Protection, node: Node, fold: Fold) -> Protection:
-    """Protected neurons as they will lie: side by side on as few lanes as hold them."""
+    """Protected neurons as they will lie: on as few lanes, or in as few passes, as hold them."""
     if not guard.neurons or not isinstance(node, Conv2d | Dense):
         return guard
-    passes = max(1, node.out_channels // fold.pe)
-    return replace(guard, neurons=tuple(range(ceil(len(guard.neurons) / passes))))
+    together = 1 if guard.mode == "temporal" else max(1, node.out_channels // fold.pe)
+    return replace(guard, neurons=tuple(range(ceil(len(guard.neurons) / together))))
 
 
 @functools.lru_cache(maxsize=8)

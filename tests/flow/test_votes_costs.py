@@ -6,7 +6,10 @@ import pytest
 from tercet.flow import targets
 from tercet.flow.costs.layer import layer_resources
 from tercet.flow.emit import TOP, emit, voters
+from tercet.flow.folding import Goal
+from tercet.flow.goals import folded_design
 from tercet.flow.netlist import Netlist
+from tercet.flow.plan import Plan, Settings, Tmr
 from tercet.flow.redundancy import check, elaborate
 from tercet.flow.synth import synthesize
 from tercet.hw.configure import Fold, Protection, configure
@@ -96,3 +99,21 @@ def test_after_synthesis_flip_flops_are_as_estimated_and_every_voter_is_there(
     assert replicas["expected"] > 0
     assert replicas["found"] == replicas["expected"], replicas["voters"]
     assert not any(voter["problems"] for voter in replicas["voters"])
+
+
+@pytest.mark.parametrize("interval", [200, 75])
+def test_a_frame_rate_is_reached_with_repeated_passes(small, interval):
+    """The folding knows what the repeated passes cost: more multipliers, the same interval."""
+    target = targets.find("ecp5-25k")
+    goal = Goal(fps=target.clock_mhz * 1e6 / interval)
+    tmr = Settings(tmr=Tmr((0, 3), mode="temporal"))
+    plan = Plan(layers=dict.fromkeys(("conv", "hidden", "logits"), tmr))
+
+    plain, hard = (folded_design(small.graph(), target, goal, p, None) for p in (Plan(), plan))
+
+    assert hard.timing().initiation_interval <= interval
+    assert any(layer.repeated for layer in hard.layers if layer.name != "pool")
+    multipliers = [
+        sum(fold.pe * fold.simd for fold in design.folding.values()) for design in (plain, hard)
+    ]
+    assert multipliers[0] < multipliers[1]
