@@ -38,6 +38,15 @@ __all__ = ["Model", "features", "model"]
 TABLES = Path(__file__).parent / "tables"
 
 
+UNFITTED = {
+    "shift_add_bits": 1.0,
+    "shared_sum_bits": 1.0,
+    "vote_bits": 1.0,
+    "control_voter_bits": 1.6,
+}
+"""LUTs of what the fitted designs lack: adders, voters, and a voter with its register's reload."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """Prices of a family in LUTs, the tools they hold for, and the errors of the fit.
@@ -54,7 +63,7 @@ class Model:
 
     def luts(self, found: Mapping[str, float], lutrams: float) -> float:
         """LUTs of a layer from its features and the LUTs of its LUT RAM."""
-        prices = {"shift_add_bits": 1.0, "shared_sum_bits": 1.0, **self.prices}
+        prices = {**UNFITTED, **self.prices}
         return lutrams + sum(prices.get(name, 0.0) * n for name, n in found.items())
 
 
@@ -182,7 +191,7 @@ def _control(layer: LayerConfig, found: Iterable[Register]) -> Iterable[tuple[st
     bits = sum(r.total for r in found if r.role == "control")
     if layer.control == "tmr":
         bits //= REPLICAS
-        yield "voter_bits", bits
+        yield "control_voter_bits", bits
     yield "control_bits", bits
     yield "parity_bits", bits * layer.checked
 
@@ -221,9 +230,10 @@ def _linear(
     if (layer.bias != layer.bias[0]).any():
         yield "bias_rom", rom_luts(len(layer.turns), lanes * layer.acc_bits, family.lut_inputs)
     yield "drain_bits", pe * layer.acc_bits if layer.beats > 1 else 0
-    yield "voter_bits", len(layer.replicated) * layer.voters * layer.acc_bits
+    yield "voter_bits", len(layer.replicated) * layer.acc_bits
+    yield "vote_bits", len(layer.replicated) * (layer.voters - 1) * layer.acc_bits
     chosen = 1 + (Turn.PLAIN in layer.turns)  # the majority or the result of a single pass
-    yield "voter_bits", len(layer.voted) * chosen * layer.acc_bits
+    yield "vote_bits", len(layer.voted) * chosen * layer.acc_bits
 
 
 def _weight_rom(words: int, columns: int, inputs: int) -> Iterable[tuple[str, float]]:
