@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     source = digits_source(options.target, options.inputs)
-    bench = Bench(source, options.output, options.faults, 0, lambda *_: None)
+    bench = Bench(source, options.output, options.faults, 0, lambda *_: None, audit=0)
     bench.build_plain()
     kept = options.output / "profile.json"
     if not kept.exists():

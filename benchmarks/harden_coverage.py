@@ -115,13 +115,17 @@ def struck(design: Design, x: Any, faults: int) -> dict[str, list[float]]:
         sites = store.load_sites(out, report["id"])
         table = store.load(out, report["id"])[1]
     layers = {layer.name: layer for layer in design.layers}
-    groups = [group(layers.get(home(site.layer, design.layers)), site.role) for site in sites]
+    groups = [
+        group(layers.get(home(site.layer, design.layers)), site.role)
+        if site.kind == "register"
+        else "memory"
+        for site in sites
+    ]
     wrong = np.isin(table.outcome, WRONG)
     critical = table.outcome == Outcome.SDC_CRITICAL
     found: dict[str, list[float]] = {}
-    for name in sorted(set(groups)):
-        own = zip(sites, groups, strict=True)
-        mine = np.array([kind == name and site.kind == "register" for site, kind in own])
+    for name in sorted({*groups} - {"memory"}):
+        mine = np.array([one == name for one in groups])
         bits = sum(site.bits for site, yes in zip(sites, mine, strict=True) if yes)
         hit = mine[table.site]
         events = (critical if name in ("control", "added") else wrong)[hit].sum()

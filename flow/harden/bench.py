@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...quant.errors import ClaimError
 from ...sim.campaign import compare, run_campaign
 from ..builder import build_design
 from ..demo import area
@@ -21,7 +22,7 @@ __all__ = ["Bench"]
 Json = dict[str, Any]
 
 AUDIT = 20
-"""Upsets of each campaign that are repeated in cocotb."""
+"""Upsets of each campaign that judges which are repeated in cocotb."""
 BROAD = 300_000
 """Upsets from which on compiling the bit-parallel engine pays."""
 
@@ -29,13 +30,21 @@ BROAD = 300_000
 class Bench:
     """Measures designs of one source in the folder `out`: "plain" there, and "design".
 
-    The vectors of each are the frames to judge by, then those of the profile.
+    The vectors of each are the frames to judge by, then those of the profile. A campaign raises
+    what `sim.campaign.run_on` does, and ClaimError when its audit disagrees.
     """
 
     def __init__(
-        self, source: Source, out: Path, faults: int, seed: int, tell: Callable[..., None]
+        self,
+        source: Source,
+        out: Path,
+        faults: int,
+        seed: int,
+        tell: Callable[..., None],
+        audit: int = AUDIT,
     ) -> None:
         self.source, self.out, self.faults, self.seed, self.tell = source, out, faults, seed, tell
+        self.audit = audit
         self._plain_synth: Json | None = None
         self._plain_report: Json | None = None
         self._built: Plan | None = None
@@ -47,7 +56,7 @@ class Bench:
     def profile(self) -> Json:
         """The report of a campaign on the plain design, on the frames of the profile."""
         inputs = self.source.inputs
-        return self._strike("plain", len(inputs.evaluation), len(inputs.profile))
+        return self._strike("plain", len(inputs.evaluation), len(inputs.profile), 0)
 
     def build(self, plan: Plan) -> None:
         """Write the protected design, unless it is the one that lies there."""
@@ -78,8 +87,8 @@ class Bench:
         frames to judge by."""
         count = len(self.source.inputs.evaluation)
         if self._plain_report is None:
-            self._plain_report = self._strike("plain", 0, count)
-        report, plain = self._strike("design", 0, count), self._plain_report
+            self._plain_report = self._strike("plain", 0, count, self.audit)
+        report, plain = self._strike("design", 0, count, self.audit), self._plain_report
         return {
             "ratio": compare(report, plain),
             "outcomes": report["outcomes"],
@@ -104,15 +113,21 @@ class Bench:
         self.tell(f"synthesising {name}")
         return synth(self.out / name, target=self.source.target.name)
 
-    def _strike(self, name: str, first: int, count: int) -> Json:
+    def _strike(self, name: str, first: int, count: int, audit: int) -> Json:
         engine = "bitparallel" if self.faults >= BROAD else "native"
-        return run_campaign(
+        report = run_campaign(
             self.out / name,
             engine=engine,
             faults=self.faults,
             inputs=count,
             first_input=first,
             seed=self.seed,
-            audit=AUDIT,
+            audit=audit,
             progress=lambda what, *numbers: self.tell(f"{name}: {what}", *numbers),
         )
+        if report["audit"]["disagreements"]:
+            raise ClaimError(
+                f"audit of {name}: {report['audit']['disagreements']} faults went another way in "
+                "cocotb"
+            )
+        return report
