@@ -76,7 +76,7 @@ def bounded(miter: Miter, workdir: Path, *, depth: int) -> Answer:
     """The claim in the first `depth` cycles of every sequence (ABC's `bmc3`)."""
     begin = time.monotonic()
     text, found = _abc(miter, workdir, f"scorr; dc2; bmc3 -c -F {depth}")
-    proved = f"No output failed in {depth} frames" in text or "solved" in text
+    proved = f"No output asserted in {depth} frames" in text or "solved" in text
     return Answer(proved and found is None, f"to depth {depth}", time.monotonic() - begin, found)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "alarmed_if_struck",
     "equal_until_struck",
     "gone_after",
+    "one_bit_deviates",
     "one_replica_deviates",
 ]
 
@@ -37,7 +38,7 @@ AGE_BITS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Outputs `equal` agree with the golden copy's in every cycle, or `flag` of the struck copy.
+    """Outputs `equal` agree with the golden copy's, or the struck copy's `flag` is up.
 
     They count in cycles in which the golden copy's `when` is one (always, without it). With
     `latched` the flag of an earlier cycle counts too. With `at_once` the flag is one in the very
@@ -63,9 +64,10 @@ class View:
     """What an invariant may speak of: registers and memory words of both copies, and the upset.
 
     `struck`: it is in this cycle or was before; `age`, cycles since then (up to 15); `seen`: the
-    flag was up in an earlier cycle.
+    flag was up in an earlier cycle. `outputs` are the golden copy's.
     """
 
+    outputs: dict[str, Signal]
     golden: dict[str, Signal]
     faulty: list[tuple[Register, Signal]]
     struck: Value
@@ -89,6 +91,12 @@ def equal_until_struck(view: View) -> Value:
 def alarmed_if_struck(view: View) -> Value:
     """Until the upset both copies hold the same, and then the flag was up in its cycle."""
     return equal_until_struck(view) & ((view.age == 0) | view.seen)
+
+
+def one_bit_deviates(view: View) -> Value:
+    """At most one bit of all registers differs from the golden copy."""
+    bits = Cat(s ^ view.golden[r.key] for r, s in view.faulty)
+    return equal_until_struck(view) & ((bits & (bits - 1)[: len(bits)]) == 0)
 
 
 def one_replica_deviates(view: View) -> Value:
@@ -189,9 +197,9 @@ class Miter:
         golden, held = self._copy(m, "golden", self.golden, self.free, first, {})
         faulty, states = self._copy(m, "faulty", self.faulty, self.copies, first, strikes)
         if self.claim.flag is not None:
-            m.d.sync += seen.eq(seen | faulty[self.claim.flag])
+            m.d.sync += seen.eq(seen | faulty[self.claim.flag].any())
         good = self._claim(golden, faulty, fires, seen)
-        view = View({r.key: s for r, s in held}, states, struck | fires, age, seen)
+        view = View(golden, {r.key: s for r, s in held}, states, struck | fires, age, seen)
         holds = Const(1) if self.invariant is None else self.invariant(view)
         m.d.comb += [self.bad.eq(~good), self.inductive.eq(good & holds)]
         return m
@@ -233,8 +241,8 @@ class Miter:
         differ = Cat(golden[port] != faulty[port] for port in claim.equal).any()
         if claim.flag is None:
             return ~(counts & differ)
-        flag = faulty[claim.flag]
+        flag = faulty[claim.flag].any()
         raised = flag | seen if claim.latched else flag
         late = fires & ~flag if claim.at_once else Const(0)
-        false = golden[claim.flag] if claim.quiet else Const(0)
+        false = golden[claim.flag].any() if claim.quiet else Const(0)
         return ~((counts & ((differ & ~raised) | false)) | late)

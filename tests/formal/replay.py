@@ -25,7 +25,11 @@ def wrong_cycles(
 ) -> list[int]:
     """Cycles in which outputs of the struck component are wrong and its flag does not say so."""
     upset = next(
-        ((cycle, values["place"]) for cycle, values in enumerate(found.cycles) if values["fire"]),
+        (
+            (cycle, values["place"])
+            for cycle, values in enumerate(found.cycles)
+            if values["fire"] and values["place"] < miter.bits
+        ),
         None,
     )
     right = _simulate(golden(), miter, found, {}, None)
