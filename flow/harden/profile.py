@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...hw.config import LayerConfig
+from ...hw.config import INPUT, LayerConfig
 from ...hw.linear_config import LinearConfig
 from ...quant.errors import ClaimError
 
@@ -38,11 +38,15 @@ struck a few times without effect is not safe."""
 def group(layer: LayerConfig | None, role: str) -> str:
     """What kind of protection covers the registers of a role in a layer.
 
-    Accumulators of pools, joins and arg-max lie behind no checksum and count as "post".
+    Accumulators of pools, joins and arg-max lie behind no checksum and count as "post"; words of
+    the network's input carry no code and count as "input".
     """
     if role == "accumulator":
         return "accumulator" if isinstance(layer, LinearConfig) else "post"
-    return GROUPS[role]
+    kind = GROUPS[role]
+    if kind == "stream" and layer is not None and {*layer.sources} == {INPUT}:
+        return "input"
+    return kind
 
 
 def home(name: str, layers: Sequence[LayerConfig]) -> str:

@@ -83,6 +83,12 @@ def test_sums_behind_no_checksum_are_post(layers):
     }  # fmt: skip
 
 
+def test_words_of_the_input_carry_no_code(layers):
+    kinds = {layer.name: group(layer, "activation") for layer in layers}
+
+    assert kinds == {"conv": "input", "pool": "stream", "hidden": "stream", "logits": "stream"}
+
+
 def test_a_layer_named_like_a_converter_is_itself(helper):
     small = helper("flow", "small")
     names = ("conv", "to_conv", "hidden", "logits")
