@@ -1,11 +1,13 @@
 """Networks of Brevitas, trained briefly on digits, through QONNX to the integer graph.
 
     python benchmarks/qonnx.py [--epochs N] [--network NAME ...] [--out OUT]
+                               [--rtl N]
 
 Each network is trained with quantisation (a few seconds), exported by Brevitas to OUT/NAME.onnx and
 imported. Printed per network: accuracy of Brevitas's own float execution and of the integer graph
 on the 360 test images, share of equal outputs and largest difference in steps of the output, then
-one line for each layer: its form and the share of accumulators that round otherwise. Needs
+one line for each layer: its form and the share of accumulators that round otherwise; `--rtl N`
+builds the Verilog of every file and runs N test images on it. Needs
 brevitas, onnx, onnxoptimizer and onnxscript (dependency group brevitas of pyproject.toml).
 """
 
@@ -22,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from tercet.flow.builder import build
 from tercet.quant import reference
 from tercet.quant.datasets import Digits, digits
 from tercet.quant.errors import InputError
 from tercet.quant.importers.exactness import Exactness
 from tercet.quant.importers.onnx_model import load_onnx
 from tercet.quant.quantize import quantize_input
+from tercet.sim.clocked import run_frames
 
 NEEDED = ("brevitas", "onnx", "onnxoptimizer", "onnxscript", "sklearn")
 BATCH = 32
@@ -195,11 +199,25 @@ def measure(name: str, folder: Path, data: Digits, epochs: int) -> tuple[str, li
     return row, list(imported.exactness)
 
 
+def rtl(path: Path, data: Digits, images: int) -> str:
+    """Build the Verilog of a file, run images on Verilator, compare with the integer graph."""
+    graph, out = load_onnx(path).graph, path.with_suffix(".rtl")
+    x = quantize_input(graph, data.test_x[:images])
+    try:
+        cycles = build(str(path), out)["initiation_interval"]
+    except InputError as error:
+        return f"  no Verilog: {error}"
+    equal = np.array_equal(run_frames(out, x), reference.run(graph, x))
+    verdict = "equal to the graph" if equal else "DIFFERENT from the graph"
+    return f"  Verilog: {images} images {verdict}, one every {cycles:,} cycles"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--network", choices=sorted(NETWORKS), nargs="+", default=list(NETWORKS))
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--rtl", type=int, metavar="N", help="run N images on the Verilog")
     options = parser.parse_args()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -219,6 +237,8 @@ def main() -> int:
         print(row)
     for name, (_, layers) in rows.items():
         print(f"\n{name}")
+        if options.rtl:
+            print(rtl(folder / f"{name}.onnx", data, options.rtl), flush=True)
         for item in layers:
             print(f"  {item.layer:40.40}{item.form:12}{item.share:>9.3%}  {item.note}")
     return 0
