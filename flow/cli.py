@@ -14,7 +14,7 @@ from typing import NoReturn
 from ..quant.errors import ClaimError, InputError
 from ..quant.names import printable
 from . import commands, inject_options
-from .arguments import positive
+from .arguments import count, percent, positive, share
 from .targets import TARGETS
 
 __all__ = ["COMMANDS", "main", "parser"]
@@ -265,6 +265,48 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def _harden(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="DIR|MODEL", help=f"{_MODEL}, or {_DIR}")
+    goal = command.add_mutually_exclusive_group(required=True)
+    goal.add_argument(
+        "--budget", type=percent, metavar="P%", help="area that protection may add, e.g. 10%%"
+    )
+    goal.add_argument(
+        "--target-ratio",
+        type=share,
+        metavar="R",
+        help="vulnerable bit-cycles to reach, by those of the plain design, e.g. 0.01",
+    )
+    _target(command, "to harden for")
+    command.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="X.npz",
+        help="inputs `x` to score, choose and judge by, in three parts; a DIR has its own to judge",
+    )
+    command.add_argument(
+        "--faults", type=count, metavar="N", help="upsets of each campaign (default: 100000)"
+    )
+    command.add_argument(
+        "--estimate", action="store_true", help="profile by estimate, without a campaign"
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("build/harden"),
+        metavar="OUT",
+        help="folder for the plan, the front and both designs (default: build/harden)",
+    )
+    _folding(command)
+    command.add_argument(
+        "--trust-model",
+        action="store_true",
+        help="load FILE.pt2, which may run code that is stored in it",
+    )
+    _quantisation(command)
+
+
 def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "directory", type=Path, metavar="DIR", help="build directory with campaigns; it is read"
@@ -293,5 +335,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "inject": ("strike registers and memories and sort what happens", _inject),
     "synth": ("measured area and clock rate; redundancy traced in the netlist", _synth),
     "estimate": ("area and latency at once, without any tool", _estimate),
+    "harden": ("choose what protects each layer, within a budget or to a ratio", _harden),
     "report": ("the safety case of a design from its campaigns, as one page", _report),
 }

@@ -18,6 +18,7 @@ __all__ = [
     "demo",
     "doctor",
     "estimate",
+    "harden",
     "inject",
     "report",
     "run",
@@ -222,6 +223,26 @@ def estimate(args: Namespace) -> Done:
 
     result = estimate_command(args.model, **_model(args))
     return Done(result | statements(args.model), explained(report_text.estimate))
+
+
+def harden(args: Namespace) -> Done:
+    """A plan within a budget, or to a ratio, chosen and measured."""
+    from .harden import command, text
+
+    names = ("budget", "target_ratio", "target", "calibration", "estimate", "explain", "fold")
+    options = {name: getattr(args, name) for name in (*names, "fps", "fit", "trust_model")}
+    if args.faults is not None:
+        options["faults"] = args.faults
+    with Progress(not args.json) as progress:
+        result = command.harden(
+            args.model,
+            args.output,
+            clock_mhz=args.clock,
+            quantisation=quantisation(args),
+            progress=progress,
+            **options,
+        )
+    return Done(result, text.show, result["failure"])
 
 
 def report(args: Namespace) -> Done:
