@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tercet.flow.design import prepare
+from tercet.flow.design import arrange, prepare
 from tercet.flow.folding import balance
 from tercet.flow.plan import Checksum, Plan, Settings, Tmr
-from tercet.hw.configure import Fold
+from tercet.hw.configure import Fold, Protection, configure
 from tercet.hw.timing import recurrence
 from tercet.quant.errors import InputError
 
@@ -30,6 +30,32 @@ def test_without_gathering_logits_keep_their_lanes(small):
 
     assert design.layers[-1].replicated == (1,)
     assert "logits" not in design.permutation
+
+
+def test_neurons_in_time_share_passes(small):
+    plan = Plan(layers={"conv": Settings(tmr=Tmr((1, 4), mode="temporal"))})
+
+    design = prepare(small.graph(), {**small.FOLDING, "conv": Fold(2, 3)}, plan)
+
+    assert (design.layers[0].repeated, design.layers[0].voted) == ((0,), (0, 1))
+    assert {int(n) for n in design.permutation["conv"][:2]} == {1, 4}
+    assert design.layers[0].cycles_per_frame == 5 * 12 * design.layers[0].steps
+
+
+def test_neurons_in_branches_are_gathered(helper):
+    """A residual block: both layers' neurons on one lane each, not on two."""
+    make = helper("flow", "test_gather_graphs")
+    net = make.graph(
+        make.conv("a", "x", 8, 4), make.conv("b", "a", 8, 8), make.add("s", "a", "b")
+    )  # fmt: skip
+    guards = {name: Protection(neurons=(1, 6)) for name in ("a", "b")}
+    folding = {name: Fold(2, 2) for name in ("a", "b")} | {"s": Fold(2), "fc": Fold()}
+
+    placed = arrange(net, folding, Plan(), guards)
+
+    assert [layer.replicated for layer in configure(net, folding, guards)[:2]] == [(0, 1)] * 2
+    assert [layer.replicated for layer in placed.layers[:2]] == [(0,)] * 2
+    assert placed.permutation["a"].tolist() == placed.permutation["s"].tolist()
 
 
 def test_the_graph_of_a_design_is_in_the_models_order(small):

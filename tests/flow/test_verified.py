@@ -29,6 +29,13 @@ PLANS = {
             "hidden": Settings(tmr=Tmr((0, 13))),
         },
     ),
+    "passes three times, and three voters": Plan(
+        layers={
+            "conv1": Settings(tmr=Tmr((0, 5), mode="temporal"), control="tmr"),
+            "conv2": Settings(tmr=Tmr((1, 7, 14), voters=3)),
+            "hidden": Settings(tmr=Tmr((0, 13), mode="temporal"), control="parity"),
+        },
+    ),
 }
 
 
