@@ -10,8 +10,9 @@ all flip-flops, on images that chose nothing. One row each: area = LUT + 0.5 FF 
 BRAM (18 kbit), against plain; interval and latency; vulnerable bit-cycles against plain, the limits
 of 95 % in brackets; of the upsets that make some result's class wrong the share that was flagged
 or corrected, for the registers that the plan is about and for all; detected errors, false alarms
-and hangs, in shares of all upsets. Results are kept in DIR: the same command goes on where it was
-stopped.
+and hangs, in shares of all upsets; voter bits found in the netlist; frames that came out right and
+without a flag while nothing was struck. Results are kept in DIR: the same command goes on where it
+was stopped.
 """
 
 from __future__ import annotations
@@ -26,21 +27,25 @@ from typing import Any
 import numpy as np
 from networks import trained
 
-from tercet.flow import demo, targets
+from tercet.flow import demo
 from tercet.flow.builder import build_design
 from tercet.flow.design import prepare
 from tercet.flow.folding import balance
 from tercet.flow.plan_file import parse_plan
-from tercet.flow.synth import synthesize
+from tercet.flow.synth import synth
 from tercet.hw.configure import Fold
-from tercet.quant import datasets, serialize
+from tercet.quant import datasets, reference, serialize
 from tercet.quant.ir import Graph, IntArray
 from tercet.quant.models.digits import digits_network
 from tercet.quant.quantize import quantize_input
 from tercet.sim import store
 from tercet.sim.campaign import compare, run_campaign
+from tercet.sim.clocked import run_frames
 from tercet.sim.outcomes import Outcome
 from tercet.sim.statistics import wilson
+
+CLEAN = 10_000
+"""Frames without a fault that must come out right and without a flag."""
 
 SUMMED = ("product", "accumulator")
 CARRIED = ("product", "accumulator", "weight", "window", "activation")
@@ -103,8 +108,9 @@ def measure(
     stated = parse_plan({"default": PLANS[plan][0]}, plan)
     design = prepare(network.graph, folding, stated, network.select_x)
     build = build_design(design, out / "design", target=target, frames=network.judge_x)
-    device = targets.find(target)
-    netlist = synthesize(out / "design" / "top.v", "top", device, workdir=out / "synth")
+    netlist = synth(out / "design", target=target)
+    x = network.judge_x[np.arange(CLEAN) % len(network.judge_x)]
+    equal = np.array_equal(run_frames(out / "design", x), reference.run(design.graph, x))
     report = run_campaign(
         out / "design", engine="bitparallel", faults=faults, inputs=48, audit=50, seed=0
     )
@@ -113,6 +119,8 @@ def measure(
         "estimate": {key: build["estimate"][key] for key in ("luts", "ffs", "dsps", "brams")},
         "latency": build["latency_cycles"],
         "interval": build["initiation_interval"],
+        "replicas": netlist["replicas"],
+        "clean": CLEAN if equal else 0,
         "report": report,
         "detected": {
             name: detected(out / "design", roles)
@@ -151,7 +159,8 @@ def text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
         low, high = wilson(wrong - silent, wrong) if wrong else (0.0, 1.0)
         cells.append(f"{wrong - silent} of {wrong} ({low:.2%} to {high:.2%})")
     cells += [f"{outcomes[key] / total:.2%}" for key in ("due", "recovered", "false_alarm", "hang")]
-    audit = report["audit"]
+    replicas, audit = row["replicas"], report["audit"]
+    cells += [f"{replicas['found']} of {replicas['expected']}", f"{row['clean']:,}"]
     cells.append(f"{audit['disagreements']} of {audit['sampled']}")
     return "| " + " | ".join(cells) + " |"
 
@@ -159,7 +168,7 @@ def text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
 HEAD = (
     "plan", "LUT", "FF", "DSP", "BRAM", "area", "II", "latency", "vulnerable to plain",
     "wrong class flagged, own registers", "all registers", "due", "recovered", "false alarm",
-    "hang", "audit differs",
+    "hang", "voter bits traced", "right without a fault", "audit differs",
 )  # fmt: skip
 
 
