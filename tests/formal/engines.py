@@ -67,7 +67,7 @@ def induction(miter: Miter, workdir: Path, *, most: int = 6) -> Answer:
 def reachability(miter: Miter, workdir: Path) -> Answer:
     """The claim in every reachable state, with an invariant that ABC's `pdr` finds."""
     begin = time.monotonic()
-    text, found = _abc(miter, workdir, "scorr; dc2; pdr")
+    text, found = _abc(miter, workdir, "scorr; dc2; pdr -T 300")
     proved = "Property proved" in text or "are trivially UNSAT" in text
     return Answer(proved, "all depths (pdr)", time.monotonic() - begin, found)
 
