@@ -1,85 +1,53 @@
-"""Checksum lane: one more lane that knows what the lanes' results must add up to, modulo M.
+"""Checksum lane: one more lane that knows what the lanes' results must add up to.
 
 For each group sum over lanes of acc[lane] = sum_k (sum over lanes of w[lane, k]) x[k] + sum of the
-biases. The row of sums is reduced modulo M = 2^r - 1 at compile time; the lane computes the right
-side in residues and compares it with the residues of the results as they drain. No 2^k is 0 modulo
-an odd M, so every single-bit error of a product or an accumulator shows.
-Source: linear algorithmic checksums (S0, section 3; Sanity-Check); residue arithmetic with
-end-around carry is folklore.
+biases. The row of sums is known at compile time; the lane computes the right side, modulo
+M = 2^r - 1 or exactly, and compares it with the results as they drain. No 2^k is 0 modulo an odd M,
+so every single-bit error of a product or an accumulator shows.
+Source: linear algorithmic checksums (S0, section 3; Sanity-Check).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import bipolar, lut_multiply, rom, table
-from .config import MODULI, clog2, tree_levels
+from .arith import bipolar, lut_multiply
+from .config import MODULI, clog2
 from .linear_config import LinearConfig
+from .residue import Term, product, residue, summed
 from .site import Site
 
-__all__ = ["ChecksumLane", "residue"]
-
-
-def residue(m: Module, values: list[tuple[Value, bool]], modulus: int, name: str) -> Signal:
-    """The sum of `values`, pairs (value, is signed), modulo 2^r - 1, in 0..modulus - 1.
-
-    Digits of r bits are added and carries come around until one subtraction is enough; a sign bit
-    weighs -2^n, a constant modulo M.
-    """
-    r = modulus.bit_length()
-    terms: list[tuple[Value, int]] = []
-    for value, is_signed in values:
-        n = len(value) - is_signed
-        for i in range(0, n, r):
-            digit = value[i : min(i + r, n)]
-            terms.append((digit, (1 << len(digit)) - 1))
-        if is_signed:
-            weight = -(1 << n) % modulus
-            terms.append((Mux(value[n], weight, 0), weight))
-    rank = 0
-    while True:
-        total: Value = Const(0, 1)
-        for term, _ in terms:
-            total = total + term
-        bound = sum(most for _, most in terms)
-        out = Signal(max(1, bound.bit_length()), name=f"{name}_{rank}")
-        m.d.comb += out.eq(total)
-        if bound < 2 * modulus:
-            break
-        terms = []
-        for i in range(0, len(out), r):
-            digit = out[i : i + r]
-            terms.append((digit, min((1 << len(digit)) - 1, bound >> i)))
-        rank += 1
-    result = Signal(r, name=name)
-    m.d.comb += result.eq(Mux(out >= modulus, out - modulus, out))
-    return result
+__all__ = ["ChecksumLane"]
 
 
 class ChecksumLane(wiring.Component):
-    """Residue twin of a layer's lanes, with control of its own.
+    """Twin of a layer's lanes for the filter form, with control of its own.
 
-    It keeps its own address: a wrong one in the lanes shows as a mismatch. The
-    verdict is `mismatch` two cycles after the group's last word drained (`config.CHECK_CYCLES`).
+    It counts its own addresses: a wrong one in the lanes shows as a mismatch. Rows and biases are
+    negated, so that prediction and results add up to 0. The verdict is `mismatch` two cycles after
+    the group's last word drained (`config.CHECK_CYCLES`).
 
     Parameters: `config` (with `modulus`), the `site` of its registers.
 
     Members: `issue`, a step is issued (cycle t; its elements are in `act` in cycle t + 2); `start`,
     it is a window's first; `act`; `drain`, `drain_first`, `drained`: words leaving the lanes, and
-    whether they start a group; `mismatch`.
-    Raises ValueError for a modulus that is not in `config.MODULI`.
+    whether they start a group; `mismatch`. Where groups are computed again (`config.retry`) and a
+    window takes several passes: `rewind`, the next step is the first of pass `again_pass`.
+    Raises ValueError for a modulus that is neither in `config.MODULI` nor "exact".
     """
 
     def __init__(self, config: LinearConfig, site: Site) -> None:
-        if config.modulus not in MODULI:
-            raise ValueError(f"modulus must be one of {MODULI}, not {config.modulus}")
-        self.config, self.site, self.modulus = config, site, config.modulus
+        if config.modulus not in (*MODULI, "exact"):
+            raise ValueError(f"modulus must be exact or one of {MODULI}, not {config.modulus}")
+        self.config, self.site, self.check = config, site, config.filter_check
+        passes = len(config.turns)
+        self.rewinds = config.retry > 0 and passes > 1
+        again = {"rewind": In(1), "again_pass": In(clog2(passes))} if self.rewinds else {}
         super().__init__(
             {
+                **again,
                 "issue": In(1),
                 "start": In(1),
                 "act": In(config.elements * config.act_bits),
@@ -95,119 +63,173 @@ class ChecksumLane(wiring.Component):
         self._collect(m, self._predict(m))
         return m
 
-    def _predict(self, m: Module) -> Signal:
-        """The residue that the group's results must have, held until it is compared."""
-        config, site, modulus = self.config, self.site, self.modulus
-        r = modulus.bit_length()
-        passes, _, steps, _ = config.weight.shape
-        address = site.register(range(max(2, passes * steps)), "address", "checker")
-        issued = site.register(1, "issued_1", "checker")
-        at = Signal.like(address)
-        m.d.comb += at.eq(Mux(self.start, 0, address))
-        with m.If(self.issue):
-            m.d.sync += address.eq(Mux(at == passes * steps - 1, 0, at + 1))
-        # Cycle 1: what is read in cycle 2, when the elements are in `act`.
-        row = site.register(range(max(2, passes * steps)), "row_1", "checker")
-        m.d.sync += [row.eq(at), issued.eq(self.issue)]
-        rows = (config.checksum_rows % modulus).tolist()
-        words = table(rows, r)
-        weights: Any
-        if len(words) == 1:
-            weights = Const(words[0], r * config.elements)
-            row_2 = Const(0, 1)
+    def _sum(self, m: Module, values: list[Term], name: str) -> Value:
+        return summed(m, values, self.check.modulus, self.check.sum_bits, name)
+
+    def _register(self, bits: int, name: str) -> Signal:
+        return self.site.register(unsigned(bits), name, "checker")
+
+    def _later(self, m: Module, value: Value, name: str) -> Signal:
+        """`value` a cycle later."""
+        stage = self._register(len(value), name)
+        m.d.sync += stage.eq(value)
+        return stage
+
+    def _predict(self, m: Module) -> Value:
+        """Minus the sum that the group's results must have, when its first word is collected."""
+        check, signs = self.check, self.check.modulus is None
+        weights, bias, first, valid = self._row(m)
+        # Cycle 2: the elements; unless residues are held first, they are multiplied at once.
+        elements = self._elements(m)
+        terms: list[Term] = []
+        for i in range(0, len(elements), check.products):
+            parts: list[Term] = [
+                (self._product(m, x, w, f"product_{i + k}"), signs)
+                for k, (x, w) in enumerate(
+                    zip(elements[i : i + check.products], weights[i:], strict=False)
+                )
+            ]
+            term = self._register(check.product_bits, f"product_{i // check.products}")
+            value = parts[0][0] if len(parts) == 1 else self._sum(m, parts, f"products_{i}")
+            # Cycle 3: products; none of a step that was not issued.
+            m.d.sync += term.eq(Mux(valid, value, 0))
+            terms.append((term, signs))
+        biases: list[Term] = []
+        if bias is not None:
+            held = self._register(len(bias), "bias_3")
+            m.d.sync += held.eq(Mux(valid, bias, 0))
+            biases.append((held, signs))
+        marks = None if first is None else self._later(m, first & valid, "first_3")
+        # Cycles 4..: sums, then the accumulator.
+        for rank, count in enumerate(check.sums):
+            terms = [
+                (
+                    self._later(
+                        m,
+                        self._sum(m, terms[i * check.adds : (i + 1) * check.adds], f"s{rank}_{i}"),
+                        f"sum_{rank}_{i}",
+                    ),
+                    signs,
+                )
+                for i in range(count)
+            ]
+            biases = [(self._later(m, value, f"bias_{rank + 4}"), s) for value, s in biases]
+            marks = None if marks is None else self._later(m, marks, f"first_{rank + 4}")
+        return self._accumulate(m, terms + biases, marks)
+
+    def _row(self, m: Module) -> tuple[list[Value], Value | None, Value | None, Value]:
+        """The step's weights, its bias and whether it is a group's first, and whether it is one.
+
+        They come with the elements, or with their residues. No mark where every step is the first.
+        """
+        check, config = self.check, self.config
+        issue, start = self.issue, self.start
+        if check.reduces:
+            issue = self._later(m, issue, "issue_1")
+            start = self._later(m, start, "start_1") if check.words > 1 else start
+        # Cycle 1: the address.
+        issued = self._later(m, issue, "issued")
+        valid = self._later(m, issued, "valid")
+        words = self._words()
+        bits = check.row_bits + check.marked
+        row: Value
+        if check.words == 1:
+            row = Const(words[0], bits)
         else:
-            store = memory.Memory(shape=unsigned(r * config.elements), depth=len(words), init=words)
+            address = self._register(clog2(check.words), "address")
+            with m.If(issue):
+                m.d.sync += address.eq(Mux(start, 0, address + 1))
+            if self.rewinds:
+                rewind, again = self.rewind, self.again_pass
+                if check.reduces:
+                    rewind = self._later(m, rewind, "rewind_1")
+                    again = self._later(m, again, "again_1")
+                with m.If(rewind):
+                    m.d.sync += address.eq(again * config.steps - 1)
+            store = memory.Memory(shape=unsigned(bits), depth=check.words, init=words)
             m.submodules.row = store
             read = store.read_port(domain="comb")
-            weights = site.register(r * config.elements, "weights", "checker")
-            row_2 = site.register(range(len(words)), "row_2", "checker")
-            m.d.comb += read.addr.eq(row_2)
-            m.d.sync += [row_2.eq(row), weights.eq(read.data)]
-        # Cycle 2: residues of the elements.
-        residues = []
-        for i in range(config.elements):
+            m.d.comb += read.addr.eq(address)
+            row = self._later(m, read.data, "row")
+        size = check.weight_bits
+        weights = [row[i * size : (i + 1) * size] for i in range(len(check.used))]
+        at = size * len(check.used)
+        bias = row[at : at + check.bias_bits] if check.biased else None
+        return weights, bias, row[-1] if check.marked else None, valid
+
+    def _words(self) -> list[int]:
+        """Words of the row memory: weights, bias where groups differ, mark of a group's first."""
+        check, steps = self.check, self.config.steps
+        words = []
+        for index, row in enumerate(check.rows.tolist()):
+            word, at = 0, 0
+            for value in row:
+                word |= (value & ((1 << check.weight_bits) - 1)) << at
+                at += check.weight_bits
+            first = index % steps == 0
+            if check.biased:
+                bias = check.biases[index // steps] if first else 0
+                word |= (bias & ((1 << check.bias_bits) - 1)) << at
+                at += check.bias_bits
+            words.append(word | (first << at if check.marked else 0))
+        return words
+
+    def _elements(self, m: Module) -> list[Value]:
+        """The elements that any word weighs: as they are, or their residues."""
+        config, modulus = self.config, self.check.modulus
+        found: list[Value] = []
+        for i in self.check.used:
             element = self.act.word_select(i, config.act_bits)
             element = bipolar(element) if config.act_bipolar else element
-            x = site.register(r, f"residue_{i}", "checker")
-            m.d.sync += x.eq(residue(m, [(element, config.act_signed)], modulus, f"element_{i}"))
-            residues.append(x)
-        # Cycle 3: products.
-        terms: list[Value] = []
-        for i, x in enumerate(residues):
-            product = site.register(r, f"product_{i}", "checker")
-            full = Signal(2 * r, name=f"full_{i}")
-            m.d.comb += full.eq(lut_multiply(x, Cat(weights[i * r : (i + 1) * r], 0).as_signed()))
-            m.d.sync += product.eq(residue(m, [(full, False)], modulus, f"reduced_{i}"))
-            terms.append(product)
-        # Cycles 4..: sum by as many ranks as the lanes have, then the accumulator.
-        for rank in range(tree_levels(config.simd)):
-            sums: list[Value] = []
-            for i in range(0, len(terms), config.checksum_adds):
-                part = site.register(r, f"sum_{rank}_{i}", "checker")
-                group = [(t, False) for t in terms[i : i + config.checksum_adds]]
-                m.d.sync += part.eq(residue(m, group, modulus, f"part_{rank}_{i}"))
-                sums.append(part)
-            terms = sums
-        return self._accumulate(m, terms, row, issued, 3 + tree_levels(config.simd))
+            signs = config.act_signed or config.act_bipolar
+            if modulus is None:
+                found.append(element.as_signed() if signs else element)
+                continue
+            value: Value = residue(m, [(element, signs)], modulus, f"element_{i}")
+            found.append(self._later(m, value, f"residue_{i}") if self.check.reduces else value)
+        return found
 
-    def _accumulate(
-        self, m: Module, terms: list[Value], row: Signal, issued: Signal, delay: int
-    ) -> Signal:
-        """acc = (bias at a group's first step, else acc) + terms, modulo M; held at the last."""
-        config, site, modulus = self.config, self.site, self.modulus
-        passes, _, steps, _ = config.weight.shape
-        r = modulus.bit_length()
-        # Marks travel beside the data, from cycle 1 to the accumulator's.
-        marks: dict[str, Value] = {
-            "valid": issued,
-            "first": rom(m, [i % steps == 0 for i in range(passes * steps)], row, 1, "is_first"),
-            "last": rom(
-                m, [i % steps == steps - 1 for i in range(passes * steps)], row, 1, "is_last"
-            ),
-            "start": row == 0,
-        }
-        for rank in range(delay):
-            for name, source in marks.items():
-                stage = site.register(1, f"{name}_{rank + 2}", "checker")
-                m.d.sync += stage.eq(source)
-                marks[name] = stage
-        group = Signal(clog2(passes))
-        if passes > 1:
-            count = site.register(clog2(passes), "count", "checker")
-            m.d.comb += group.eq(Mux(marks["start"], 0, Mux(marks["first"], count + 1, count)))
-            with m.If(marks["valid"]):
-                m.d.sync += count.eq(group)
-        biases = (config.bias.sum(axis=1) % modulus).tolist()
-        bias = rom(m, biases, group, r, "bias")
-        acc, held = site.register(r, "acc", "checker"), site.register(r, "held", "checker")
-        done = site.register(1, "done", "checker")
-        base = Mux(marks["first"], bias, acc)
-        with m.If(marks["valid"]):
-            m.d.sync += acc.eq(
-                residue(m, [(term, False) for term in (base, *terms)], modulus, "total")
-            )
-        m.d.sync += done.eq(marks["valid"] & marks["last"])
-        with m.If(done):
-            m.d.sync += held.eq(acc)
-        return held
+    def _product(self, m: Module, x: Value, weight: Value, name: str) -> Value:
+        modulus = self.check.modulus
+        if modulus is not None:
+            return product(m, x, weight, modulus, name)
+        full = Signal(signed(self.check.product_bits), name=name)
+        blocks = self.config.multiplier in ("dsp", "dsp2") or self.check.words == 1
+        weight = weight.as_signed()
+        m.d.comb += full.eq(x * weight if blocks else lut_multiply(x, weight))
+        return full
 
-    def _collect(self, m: Module, predicted: Signal) -> None:
-        """The residue of the drained words, summed over the group, against the prediction."""
-        config, site, modulus = self.config, self.site, self.modulus
-        r = modulus.bit_length()
-        drain, first = (
-            site.register(1, "drain_1", "checker"),
-            site.register(1, "drain_first_1", "checker"),
-        )
-        m.d.sync += [drain.eq(self.drain), first.eq(self.drain_first)]
-        parts: list[tuple[Value, bool]] = []
-        for i in range(config.out_lanes):
-            word = self.drained.word_select(i, config.acc_bits)
-            part = site.register(r, f"drained_{i}", "checker")
-            m.d.sync += part.eq(residue(m, [(word, True)], modulus, f"word_{i}"))
-            parts.append((part, False))
-        total = site.register(r, "drained_sum", "checker")
-        base = Mux(first, 0, total)
+    def _accumulate(self, m: Module, terms: list[Term], first: Value | None) -> Value:
+        """acc = (bias at a group's first step, else acc) + terms; held while it is awaited."""
+        check, signs = self.check, self.check.modulus is None
+        acc = self._register(check.sum_bits, "acc")
+        base: Value = Const(0, check.sum_bits)
+        if not check.biased:
+            base = Const(check.biases[0] & ((1 << check.sum_bits) - 1), check.sum_bits)
+        if first is not None:
+            base = Mux(first, base, acc)
+        m.d.sync += acc.eq(self._sum(m, [(base, signs), *terms], "total"))
+        predicted: Value = acc
+        for rank in range(check.held):
+            predicted = self._later(m, predicted, f"held_{rank}")
+        return predicted
+
+    def _collect(self, m: Module, predicted: Value) -> None:
+        """The drained words, summed over the group, on top of the prediction: 0 if all is right."""
+        config, check = self.config, self.check
+        signs = check.modulus is None
+        drain = self._later(m, self.drain, "drain_1")
+        first = self._later(m, self.drain_first, "drain_first_1")
+        words = [
+            (self.drained.word_select(i, config.acc_bits), True) for i in range(config.out_lanes)
+        ]
+        parts: list[Term] = []
+        for i in range(check.parts):
+            group = words[i * check.lanes_per_part : (i + 1) * check.lanes_per_part]
+            value = summed(m, group, check.modulus, check.part_bits, f"word_{i}")
+            parts.append((self._later(m, value, f"drained_{i}"), signs))
+        total = self._register(check.sum_bits, "drained_sum")
+        base = Mux(first, predicted, total)
         with m.If(drain):
-            m.d.sync += total.eq(residue(m, [(base, False), *parts], modulus, "collected"))
-        m.d.comb += self.mismatch.eq(total != predicted)
+            m.d.sync += total.eq(self._sum(m, [(base, signs), *parts], "collected"))
+        m.d.comb += self.mismatch.eq(total != 0)

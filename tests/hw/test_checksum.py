@@ -8,11 +8,14 @@ import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
 
-from tercet.hw.checksum import ChecksumLane, residue
+from tercet.hw.checksum import ChecksumLane
 from tercet.hw.config import CHECK_CYCLES, MODULI
 from tercet.hw.configure import Fold, Protection, configure
+from tercet.hw.residue import residue
 from tercet.hw.site import Site
-from tercet.quant import ir
+from tercet.hw.timing import recurrence
+from tercet.quant import ir, reference
+from tercet.quant.errors import InputError
 
 
 def residues(shapes, modulus, rows):
@@ -75,11 +78,15 @@ def test_no_flip_of_a_bit_keeps_the_residue(modulus):
 
 @pytest.mark.parametrize("modulus", [1, 2, 4, 5, 8, 254, None])
 def test_other_moduli_are_refused(modulus):
-    with pytest.raises(ValueError, match=rf"modulus must be one of .*, not {modulus}"):
+    with pytest.raises(ValueError, match=rf"modulus must be exact or one of .*, not {modulus}"):
         ChecksumLane(layer(modulus), Site("fc"))
 
 
-def layer(modulus, fold=None, features=4, neurons=4):
+TYPE = ir.TensorType(2, False, 1)
+
+
+def layer(modulus, fold=None, features=4, neurons=4, **guard):
+    """A dense layer."""
     rng = np.random.default_rng(1)
     node = ir.Dense(
         name="fc",
@@ -88,15 +95,15 @@ def layer(modulus, fold=None, features=4, neurons=4):
         bias=rng.integers(-9, 9, neurons),
         weight_bits=3,
     )
-    graph = ir.Graph("g", "x", (features,), ir.TensorType(2, False, 1), (node,), "fc")
-    return configure(graph, {"fc": fold or Fold(2, 2)}, {"fc": Protection(modulus)})[0]
+    graph = ir.Graph("g", "x", (features,), TYPE, (node,), "fc")
+    return configure(graph, {"fc": fold or Fold(2, 2)}, {"fc": Protection(modulus, **guard)})[0]
 
 
 def datapath(registers):
     return [r for r in registers if r.attrs["role"] in ("product", "accumulator")]
 
 
-@pytest.mark.parametrize("modulus", MODULI)
+@pytest.mark.parametrize("modulus", [*MODULI, "exact"])
 @pytest.mark.parametrize("fold", [Fold(2, 1), Fold(4, 4), Fold(2, 2, "lut")], ids=str)
 def test_every_flip_of_product_and_accumulator_is_seen(bench, registers, modulus, fold):
     """Each bit of each register in each cycle of a frame, one upset in every second frame."""
@@ -115,8 +122,9 @@ def test_every_flip_of_product_and_accumulator_is_seen(bench, registers, modulus
     run, found = bench.run_network((config,), x, upsets=upsets)
 
     wrong = (found != found[0]).any(axis=1)
-    # The guard bit is seen and leaves with no result.
-    guard_bits = sum(-(-len(r) // config.acc_bits) for r in datapath(registers))
+    # The guard bit of a residue is seen and leaves with no result.
+    guards = modulus != "exact"
+    guard_bits = guards * sum(-(-len(r) // config.acc_bits) for r in datapath(registers))
     assert run.landed == interval * sum(len(r) for r in datapath(registers))
     assert run.landed < len(x) / 2 - 4
     assert wrong.sum() > run.landed / 4
@@ -150,3 +158,100 @@ def test_the_checksum_lane_costs_no_throughput_and_its_latency_is_known(bench):
 
     assert np.diff(before.last_cycles).tolist() == np.diff(after.last_cycles).tolist()
     assert after.last_cycles[0] - before.last_cycles[0] == checked.commit_cycles == CHECK_CYCLES
+
+
+def convolution(groups=1, neurons=4, size=4, act=TYPE):
+    """A 3x3 convolution with padding; `groups` = 4: depthwise."""
+    rng = np.random.default_rng(2)
+    node = ir.Conv2d(
+        name="c", inputs=("x",), weight=rng.integers(-4, 4, (neurons, 3, 3, 4 // groups)),
+        bias=rng.integers(-9, 9, neurons), weight_bits=3, padding=(1, 1, 1, 1), groups=groups,
+    )  # fmt: skip
+    return ir.Graph("g", "x", (size, size, 4), act, (node,), "c")
+
+
+SHAPES = {
+    "conv": (convolution(), Fold(2, 6)),
+    "one lane": (convolution(), Fold(1, 36)),
+    "wide": (convolution(size=7), Fold(4, 36)),
+    "depthwise": (convolution(4), Fold(1, 3)),
+    "depthwise side by side": (convolution(4, 8, 6), Fold(4, 9)),
+    "grouped": (convolution(2, 8), Fold(2, 3)),
+    "shift": (convolution(2, size=8), Fold(4, 18, "shift")),
+    "pixels": (convolution(size=10), Fold(4, 36, pixels=2)),
+}
+"""Foldings that read in different orders: passes of one base, of their own, side by side."""
+
+
+@pytest.mark.parametrize("modulus", [3, 7, 255, "exact"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_input_form_is_exact_on_time_and_never_flags_without_a_cause(bench, shape, modulus):
+    graph, fold = SHAPES[shape]
+    layers = configure(graph, {"c": fold}, {"c": Protection(modulus, form="input")})
+    x = np.random.default_rng(0).integers(0, 4, (4, *graph.input_shape))
+    expected = reference.run(graph, x).reshape(4, -1)
+
+    run, found = bench.run_network(layers, x)
+    _, stalled = bench.run_network(layers, x, seed=3)
+
+    assert layers[0].by_frame
+    assert (found == expected).all()
+    assert (stalled == expected).all()
+    assert tuple(run.last_cycles) == recurrence(layers, 4).last_beat_cycles
+    plain = configure(graph, {"c": fold})
+    assert recurrence(layers, 6).initiation_interval == recurrence(plain, 6).initiation_interval
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modulus", [3, 7, 15, 255, "exact"])
+@pytest.mark.parametrize("shape", ["conv", "depthwise"])
+def test_the_input_form_sees_every_flip_of_product_and_accumulator(
+    bench, registers, shape, modulus
+):
+    """Each bit of each register in many cycles of a frame, one upset in every second frame."""
+    graph, fold = SHAPES[shape]
+    (config,) = configure(graph, {"c": fold}, {"c": Protection(modulus, form="input")})
+    interval = config.cycles_per_frame
+    frames = 500
+
+    def upsets():
+        bits = [(r, bit) for r in datapath(registers) for bit in range(len(r))]
+        rng = np.random.default_rng(5)
+        places = [
+            (*bits[n % len(bits)], int(rng.integers(interval))) for n in range(frames // 2 - 4)
+        ]
+        return [
+            bench.Upset(register, bit, (2 * n + 4) * interval + cycle)
+            for n, (register, bit, cycle) in enumerate(places)
+        ]
+
+    image = np.random.default_rng(0).integers(0, 4, (1, *graph.input_shape))
+    x = image.repeat(frames, axis=0)
+    run, found = bench.run_network((config,), x, upsets=upsets, limit=frames * interval * 2)
+
+    wrong = (found != found[0]).any(axis=1)
+    assert run.landed == frames // 2 - 4
+    assert wrong.sum() > run.landed / 4
+    assert not (wrong & ~np.array(run.flagged)).any()
+
+
+def test_what_the_input_form_cannot_do_is_refused_in_a_line():
+    graph, fold = SHAPES["conv"]
+    with pytest.raises(InputError, match="layer fc: the input form of its checksum multiplies 16"):
+        layer(3, form="input")
+    with pytest.raises(InputError, match="knows only at a frame's end; set retry = 0"):
+        configure(graph, {"c": fold}, {"c": Protection(3, form="input", retry=1)})
+
+
+def test_auto_takes_the_filter_form_while_it_repeats_few_multiplications():
+    """4 of 16 channels are 25 %; 1 of 8 are 12.5 %; a dense layer has but one window."""
+
+    def form(graph, fold, **guard):
+        guards = {"c": Protection(3, form="auto", **guard)}
+        return configure(graph, {"c": fold}, guards)[0].form
+
+    assert form(convolution(neurons=4), Fold(2, 6)) == "input"
+    assert form(convolution(neurons=8), Fold(2, 6)) == "filter"
+    assert form(convolution(4, 8, 6), Fold(4, 9)) == "input"
+    assert form(convolution(4, 8, 6), Fold(4, 9), retry=1) == "filter"
+    assert layer(3, form="auto").form == "filter"
