@@ -73,6 +73,17 @@ def test_a_convolution_repeats_passes_of_every_window(bench, fold, control):
     run(bench, net, fold, temporal(0, 1, control=control), count=3, seed=2)
 
 
+@pytest.mark.parametrize("fold", [Fold(2, 1), Fold(3, 4), Fold(6, 12)], ids=str)
+@pytest.mark.parametrize("modulus", [3, 255, "exact"])
+def test_a_checksum_counts_every_turn(bench, fold, modulus):
+    """No flag without an upset, and beats on time; with stalls too."""
+    guard = temporal(2, 3, modulus=modulus, control="parity")
+    found, layers = run(bench, graph(), fold, guard)
+
+    assert tuple(found.last_cycles) == recurrence(layers, 4).last_beat_cycles
+    run(bench, graph(), fold, guard, seed=5)
+
+
 def test_pixels_side_by_side_are_repeated_too(bench):
     net = graph(conv=True)
 
