@@ -128,6 +128,12 @@ def _build(command: argparse.ArgumentParser) -> None:
 
 def _estimate(command: argparse.ArgumentParser) -> None:
     _model(command)
+    command.add_argument(
+        "--resilience",
+        action="store_true",
+        help="predict what upsets of the registers do, from flips in the graph on the inputs of "
+        "--calibration (of a build directory: its vectors.npz)",
+    )
 
 
 def _model(command: argparse.ArgumentParser) -> None:

@@ -221,7 +221,7 @@ def estimate(args: Namespace) -> Done:
     from . import report_text
     from .estimator import estimate_command
 
-    result = estimate_command(args.model, **_model(args))
+    result = estimate_command(args.model, resilience=args.resilience, **_model(args))
     return Done(result | statements(args.model), explained(report_text.estimate))
 
 

@@ -107,6 +107,7 @@ def estimate_command(
     fit: float | None = None,
     clock_mhz: float | None = None,
     explain: bool = False,
+    resilience: bool = False,
     calibration: Path | None = None,
     trust_model: bool = False,
     quantisation: Mapping[str, Any] | None = None,
@@ -114,7 +115,8 @@ def estimate_command(
     """`tercet estimate`: COST of MODEL or of a build directory, and frames a second.
 
     A directory brings its own folding, plan and target. `fold` is "auto" or a TOML file;
-    `fps`, `fit` and `clock_mhz` as in `folding.Goal`; `explain` adds what each layer needs. Raises
+    `fps`, `fit` and `clock_mhz` as in `folding.Goal`; `explain` adds what each layer needs,
+    `resilience` the predicted vulnerable bit-cycles (`flow.resilience`), which need inputs. Raises
     InputError naming file or option.
     """
     from .explain import explanation, rate
@@ -139,6 +141,10 @@ def estimate_command(
     result |= rate(result["initiation_interval"], wish, device)
     if explain:
         result |= explanation(design, result, device)
+    if resilience:
+        from .resilience.command import predicted
+
+        result["resilience"] = predicted(design, model, calibration)
     return result
 
 

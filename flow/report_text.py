@@ -85,6 +85,26 @@ def estimate(result: Result) -> None:
     console.print(f"source: {result['source']}")
     _rate(console, result)
     _explanation(console, result)
+    _resilience(console, result)
+
+
+def _resilience(console: Console, result: Result) -> None:
+    """Predicted vulnerable bit-cycles by layer and role."""
+    found = result.get("resilience")
+    if found is None:
+        return
+    roles = sorted({role for layer in found["layers"] for role in layer["roles"]})
+    table = _table("vulnerable bit-cycles, predicted", "layer", *roles, "all")
+    for layer in found["layers"]:
+        cells = [layer["roles"].get(role, {}).get("vulnerable_bit_cycles", 0.0) for role in roles]
+        table.add_row(
+            layer["name"], *(f"{cell:,.1f}" for cell in (*cells, layer["vulnerable_bit_cycles"]))
+        )
+    console.print(table)
+    console.print(
+        f"{found['vulnerable_bit_cycles']:,.0f} vulnerable bit-cycles, {found['avf']:.2%} of all "
+        f"register bits x cycles; without a plan {found['plain_bit_cycles']:,.0f}"
+    )
 
 
 def _rate(console: Console, result: Result) -> None:
