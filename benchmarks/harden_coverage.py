@@ -24,7 +24,6 @@ from tercet.flow.builder import build_design
 from tercet.flow.design import Design, arrange, prepare
 from tercet.flow.harden.profile import group, home
 from tercet.flow.plan import Plan
-from tercet.flow.synth import synth
 from tercet.hw.configure import Fold, Protection
 from tercet.quant import datasets
 from tercet.quant.ir import Conv2d, Dense
@@ -78,8 +77,6 @@ def main() -> None:
         for setting in options.settings:
             found = struck(protected(plain, SETTINGS[setting]), x, options.faults)
             designs.setdefault(name, {})[setting] = found
-            if setting == "control=none watchdog" and "watchdog_luts" not in table:
-                table["watchdog_luts"] = watchdog_luts(plain)
             write(options.output, options, table)
             print(name, setting, found, file=sys.stderr, flush=True)
 
@@ -131,19 +128,6 @@ def struck(design: Design, x: Any, faults: int) -> dict[str, list[float]]:
         events = (critical if name in ("control", "added") else wrong)[hit].sum()
         found[name] = [int(events), int(hit.sum()), bits, report["initiation_interval"]]
     return found
-
-
-def watchdog_luts(plain: Design) -> float:
-    """LUT4 of an ECP5 that a watchdog adds, for each bit that it holds."""
-    watched = protected(plain, {"watchdog": True})
-    luts = []
-    with tempfile.TemporaryDirectory() as work:
-        for design in (plain, watched):
-            out = Path(work) / f"design{len(luts)}"
-            build_design(design, out)
-            luts.append(synth(out, target="ecp5-85k")["luts"])
-    assert watched.watchdog is not None
-    return (luts[1] - luts[0]) / watched.watchdog.register_bits
 
 
 def write(path: Path, options: argparse.Namespace, table: dict[str, Any]) -> None:

@@ -58,19 +58,16 @@ def settings(guard: Protection) -> dict[str, str]:
 @dataclass(frozen=True)
 class Coverage:
     """The measured counts: design -> setting ("control=parity"; "plain") -> group of registers ->
-    [wrong results, upsets, bits, cycles of an inference]. `watchdog_luts`: LUTs of a watchdog for
-    each bit that it holds."""
+    [wrong results, upsets, bits, cycles of an inference]."""
 
     designs: Mapping[str, Mapping[str, Mapping[str, list[float]]]]
-    watchdog_luts: float = 0.0
 
     @classmethod
     @functools.lru_cache(maxsize=1)
     def load(cls) -> Coverage:
         """The table that comes with tercet."""
         text = resources.files(__package__).joinpath("tables/coverage.json").read_text()
-        table = json.loads(text)
-        return cls(table["designs"], float(table.get("watchdog_luts", 0.0)))
+        return cls(json.loads(text)["designs"])
 
     def values(self, key: str) -> tuple[str, ...]:
         """Values of a setting that were measured, alone: "none" is not among them."""

@@ -14,9 +14,10 @@ from ...hw.linear_config import LinearConfig
 from ...hw.watchdog_config import watchdog
 from ...quant.errors import InputError
 from ...quant.ir import Graph, IntArray
-from ..costs import ffs
+from ..costs import ffs, luts
 from ..costs.layer import Resources, around, forks, layer_resources, operand_lanes
-from ..costs.registers import REPLICAS, Register
+from ..costs.registers import Register
+from ..costs.watchdog import watchdog_resources
 from ..demo import area
 from ..design import Design, arrange
 from ..plan import Plan
@@ -74,9 +75,10 @@ class Predictor:
         )
 
     def _watchdog_area(self) -> float:
-        """Three copies of each of its registers, and LUTs for each bit of them, as measured."""
+        """Of the watchdog of the plain design; those of hardened ones wait a little longer."""
         config = watchdog(self.plain.layers, self.plain.timing())
-        return config.register_bits * (0.5 * REPLICAS + self.coverage.watchdog_luts)
+        model = luts.model(self.target.family.name)
+        return area(_counts(watchdog_resources(config, model)))
 
     def design(self, guards: Mapping[str, Protection]) -> Design:
         """The design with some layers protected. Raises InputError where no circuit can be."""

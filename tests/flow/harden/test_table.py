@@ -32,7 +32,7 @@ def test_options_are_those_of_all_groups_and_the_chosen_ones_marked(predictor):
 
 @pytest.fixture
 def with_watchdog(predictor, coverage):
-    """A watchdog costs 2 LUTs a bit and halves what parity leaves."""
+    """A watchdog halves what parity leaves."""
     (counts,) = coverage.designs.values()
     parity = counts["control=parity"]["control"]
     more = {
@@ -42,7 +42,7 @@ def with_watchdog(predictor, coverage):
     }
     return Predictor(
         predictor.graph, predictor.folding, predictor.target, predictor.profile,
-        predictor.scores, Coverage({"one": counts | more}, 2.0),
+        predictor.scores, Coverage({"one": counts | more}),
     )  # fmt: skip
 
 
