@@ -43,7 +43,8 @@ def covered(layer: LayerConfig, one: Exposure, guards: Guards, table: LayerSensi
         case "accumulator":
             if isinstance(layer, WindowedConfig) and layer.op not in ("Conv2d", "Dense"):
                 return float(own.post != "none")
-            return float(own.modulus is not None)
+            behind = one.name == "drain" and own.post != "none"
+            return float(own.modulus is not None or behind)
         case "weight":
             return max(_checked_weights(own, table), float(own.weights != "none"))
         case "activation" | "fifo":

@@ -89,7 +89,7 @@ def _rescaled(layer: LayerConfig, table: LayerSensitivity) -> Iterator[Exposure]
     if not units:
         live, chance = float(_drained(layer)), table.mean("result")
         for register in ffs.registers(layer):
-            if register.role == "requant" and register.total:
+            if register.role == "requant" and register.total and register.name != "code":
                 yield Exposure("requant", register.name, register.total, live, chance)
 
 
@@ -107,7 +107,7 @@ def _exposure(layer: LayerConfig, register: Register, table: LayerSensitivity) -
     role, name, bits = register.role, register.name, register.total
     if role == "control":
         return _controlled(layer.op, register)
-    if role == "checker" or name == "code":  # a false alarm, no wrong class
+    if role in ("checker", "voter") or name == "code":  # a false alarm, no wrong class
         return Exposure(role, name, bits, 0.0, 0.0)
     match layer:
         case LinearConfig():
