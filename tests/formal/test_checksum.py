@@ -106,7 +106,8 @@ def proof(text, config):
     )
 
 
-PROOFS = [proof("modulo 3", dense(3))]
+KINDS = {"modulo 3": 3, "modulo 7": 7, "exact": "exact"}
+PROOFS = [proof(kind, dense(modulus)) for kind, modulus in KINDS.items()]
 
 
 @pytest.mark.slow

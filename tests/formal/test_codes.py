@@ -1,10 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Words with a check code: a flipped bit is seen where the word is used, or corrected."""
 
-from unittest import mock
-
 import pytest
-from amaranth.hdl import Const, Module
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,7 +11,7 @@ from tercet.hw.code_words import code_bits
 from tercet.hw.site import Site
 
 from .miter import Claim, one_bit_deviates
-from .proof import Proof, name, prove, refute
+from .proof import Proof, name, prove, refute, unchecked
 
 WIDTHS, FAST = (1, 2, 3, 5, 8), (1, 5)
 SITE = Site("x")
@@ -48,15 +46,6 @@ def code_is_right(view):
     return one_bit_deviates(view) & ~view.outputs["wrong"]
 
 
-def unseen(kind):
-    """The word of a corrected code is read as it is; what other codes find is dropped."""
-
-    def check(m, kind, value, code):
-        return value, Const(0, 1)
-
-    return mock.patch.object(codes, "check", check)
-
-
 def proof(kind, width):
     corrects = kind == "secded"
     seen = Claim(equal=("q",), flag="wrong", when="valid")
@@ -68,7 +57,7 @@ def proof(kind, width):
         golden=lambda: CodedWord(kind, width),
         chosen=struck,
         invariant=code_is_right,
-        broken=lambda: unseen(kind),
+        broken=unchecked,
         breakage="word not checked",
     )
 

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The watchdog: its own upsets show nothing, and nothing that the network does spoils the frames."""
+"""The watchdog: its own upsets show nothing, and no network can spoil the frames behind it."""
 
 import functools
 from unittest import mock
