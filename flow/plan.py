@@ -167,7 +167,7 @@ def _protection(plan: Plan, name: str, linear: bool, neurons: tuple[int, ...]) -
 
     return Protection(
         modulus=None if checksum is None else checksum.modulus,
-        form="filter" if checksum is None or checksum.form == "auto" else checksum.form,
+        form="filter" if checksum is None else checksum.form,
         retry=0 if checksum is None else checksum.retry,
         neurons=tuple(sorted(neurons)),
         mode=triple.mode,

@@ -331,9 +331,12 @@ class InputCheck:
         """Why there is no such check, empty where there is one."""
         if self.parallel:
             return ""
-        layer = self.layer
-        return (
+        layer, cycles = self.layer, self.cycles(self.layer.simd)
+        text = (
             f"the input form of its checksum multiplies {self.macs} weights after a frame, "
-            f"{layer.simd} a cycle: {self.cycles(layer.simd)} cycles, where a frame of "
-            f"{layer.beats_per_frame} beats leaves {max(0, self.most_cycles)}"
+            f"{layer.simd} a cycle: {cycles} cycles, "
         )
+        if cycles > self.most_cycles:
+            return f"{text}where the next frame leaves {max(0, self.most_cycles)}"
+        beats = self._fifo_beats(layer.simd)
+        return f"{text}in which {beats} beats would wait, and a frame has {layer.beats_per_frame}"

@@ -39,12 +39,13 @@ class Fold:
 class Protection:
     """What hardens a layer.
 
-    `modulus` of its checksum, or "exact", or None; the checksum's `form`, "filter" or "input", and
-    how often a group is computed again that failed it (`retry`). Output channels (`neurons`) under
-    TMR, their `mode`, "spatial" or "temporal", and `voters` for each, 1 or 3. How `control`
-    registers are protected ("none", "parity", "tmr"), words on their way to the next layer
-    (`stream`: "none", "parity", "residue", "secded"), registers behind the accumulators (`post`:
-    "none", "parity", "dup", "tmr") and `weights` ("none", "parity", "secded").
+    `modulus` of its checksum, or "exact", or None; the checksum's `form`, "filter", "input" or
+    "auto" (`hw.linear_layer.formed`), and how often a group is computed again that failed it
+    (`retry`). Output channels (`neurons`) under TMR, their `mode`, "spatial" or "temporal", and
+    `voters` for each, 1 or 3. How `control` registers are protected ("none", "parity", "tmr"),
+    words on their way to the next layer (`stream`: "none", "parity", "residue", "secded"),
+    registers behind the accumulators (`post`: "none", "parity", "dup", "tmr") and `weights`
+    ("none", "parity", "secded").
     """
 
     modulus: int | str | None = None

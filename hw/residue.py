@@ -7,7 +7,7 @@ Source: residue arithmetic with end-around carry is folklore.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from .arith import lut_multiply
 
@@ -34,7 +34,9 @@ def summed(m: Module, values: list[Term], modulus: int | None, bits: int, name: 
     total: Value = Const(0, 1)
     for value, is_signed in values:
         total = total + (value.as_signed() if is_signed else value.as_unsigned())
-    return total[:bits]
+    out = Signal(signed(bits), name=name)
+    m.d.comb += out.eq(total)
+    return out
 
 
 def product(m: Module, a: Value, b: Value, modulus: int, name: str) -> Value:

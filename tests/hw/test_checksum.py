@@ -183,8 +183,11 @@ SHAPES = {
 """Foldings that read in different orders: passes of one base, of their own, side by side."""
 
 
-@pytest.mark.parametrize("modulus", [3, 7, 255, "exact"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "modulus"),
+    [*((shape, 3) for shape in SHAPES), ("conv", 7), ("grouped", 255), ("shift", "exact"),
+     ("depthwise side by side", "exact"), ("pixels", 15)],
+)  # fmt: skip
 def test_the_input_form_is_exact_on_time_and_never_flags_without_a_cause(bench, shape, modulus):
     graph, fold = SHAPES[shape]
     layers = configure(graph, {"c": fold}, {"c": Protection(modulus, form="input")})
