@@ -54,7 +54,8 @@ class GroupLog(wiring.Component):
     Parameters: `config`, whose `retry` is at least 1, the `site` of the registers.
 
     Members: `complete`, the last step of a group is issued; `entry`, that group; `last_window`, it
-    reads the frame's last window; `verdict` and `bad`, of the oldest group; `idle`, nothing is under way; `stop`,
+    reads the frame's last window; `verdict`, of the oldest group, `bad`, by its checksum, and
+    `flagged`, some beat of it carries `err`; `idle`, nothing is under way; `stop`,
     `rewind`, `replay`; `again`, the group to issue while `replay` is set; `held`, there is a group
     without verdict, and `oldest`, the position of its window; `release`, the verdict stands;
     `alarm`, a control register was upset.
@@ -66,7 +67,7 @@ class GroupLog(wiring.Component):
             raise ValueError(f"retry must be >= 1, not {config.retry}")
         self.config, self.site = config, site
         layout = group_layout(config)
-        ins = ("complete", "last_window", "verdict", "bad", "idle")
+        ins = ("complete", "last_window", "verdict", "bad", "flagged", "idle")
         outs = ("stop", "rewind", "replay", "held", "release", "alarm")
         super().__init__(
             {
@@ -91,8 +92,10 @@ class GroupLog(wiring.Component):
             self.replay.eq(following != tail),
             self.held.eq(head != tail),
         ]
-        leaving, last = self._words(m, head, following, tail)
-        failed = self._judge(m, group, last)
+        leaving, last, err = self._words(m, head, following, tail)
+        # An error that came with the frame is there again.
+        bad = self.bad | (self.flagged & ~err) if config.retries_flags else self.bad
+        failed = self._judge(m, group, bad, last)
         with m.If(failed):
             group.set(draining, config.verdict_delay)
         with m.Elif(self.stop):
@@ -110,7 +113,7 @@ class GroupLog(wiring.Component):
         m.d.comb += self.alarm.eq(group.finish())
         return m
 
-    def _judge(self, m: Module, group: ControlGroup, last: Value) -> Value:
+    def _judge(self, m: Module, group: ControlGroup, bad: Value, last: Value) -> Value:
         """Whether the oldest group is tried again; else its verdict stands."""
         tries = group.register(range(self.config.retry + 1), "tries")
         spent, doubted = group.register(1, "spent"), group.register(1, "doubted")
@@ -125,34 +128,37 @@ class GroupLog(wiring.Component):
         with m.Elif(counts):
             group.set(tries, 0)
             # A frame that leaves without a bad verdict shows that the fault is gone.
-            group.set(doubted, ~last & (doubted | self.bad))
-            group.set(spent, Mux(last, doubted | self.bad, spent | self.bad))
+            group.set(doubted, ~last & (doubted | bad))
+            group.set(spent, Mux(last, doubted | bad, spent | bad))
         return failed
 
     def _words(
         self, m: Module, head: Signal, following: Signal, tail: Signal
-    ) -> tuple[Value, Value]:
-        """The memories; how many entries leave with the oldest, and whether it ends its frame.
+    ) -> tuple[Value, Value, Value]:
+        """The memories; how many entries leave with the oldest, whether it ends its frame, `err`.
 
         What the oldest group is asked for lies apart: each memory has one read port.
         """
-        config, window = self.config, self.entry.place.window
+        config, place = self.config, self.entry.place
         turns = config.turns
         final = len(turns) - (3 if turns[-1] == Turn.VOTED else 1)
         ends: Value = self.last_window
         if len(turns) > 1:
             ends = ends & (self.entry.pass_ == final)
-        asked = [window, ends]
+        asked = [place.window, ends]
+        if config.retries_flags:
+            asked.append(place.err)
         if config.repeated:  # a group of three turns leaves with its first
             thrice = [turn == Turn.FIRST for turn in turns]
             asked.append(rom(m, thrice, self.entry.pass_, 1, "thrice"))
         oldest = self._memory(m, "oldest", Cat(*asked), head, tail)
         m.d.comb += [
             self.again.eq(self._memory(m, "log", self.entry.as_value(), following, tail)),
-            self.oldest.eq(oldest),
+            self.oldest.eq(oldest[: len(place.window)]),
         ]
         leaving = Mux(oldest[-1], 3, 1) if config.repeated else Const(1, 1)
-        return leaving, oldest[len(window)]
+        bits = len(place.window)
+        return leaving, oldest[bits], oldest[bits + 1] if config.retries_flags else Const(0, 1)
 
     def _memory(self, m: Module, name: str, word: Value, at: Signal, tail: Signal) -> Signal:
         """The word at `at` of a memory that takes `word` at `tail` when a new group is complete."""
@@ -194,3 +200,16 @@ def join_log(
             control.again_pass.eq(log.again.pass_),
             control.again_base.eq(log.again.base),
         ]
+
+
+def join_flags(m: Module, log: GroupLog, fifo: OutputFifo) -> None:
+    """Tell the log with a group's verdict whether one of its beats is written with `err`."""
+    before = log.site.register(1, "flagged", "checker")
+    found: Value = before | fifo.beat.err
+    with m.If(fifo.write):
+        m.d.sync += before.eq(found & ~fifo.end)
+    for rank in range(log.config.verdict_cycles):
+        late = log.site.register(1, f"flagged_{rank}", "checker")
+        m.d.sync += late.eq(found)
+        found = late
+    m.d.comb += log.flagged.eq(found)
