@@ -10,8 +10,9 @@ import numpy as np
 from ..quant import ranges
 from ..quant.errors import InputError
 from ..quant.ir import IntArray, Requantize
+from .checksum_config import least_ranks
 from .cmvm import AdderGraph, copies, solve
-from .config import multiplies_by_one, tree_levels
+from .config import multiplies_by_one
 from .linear_config import LinearConfig
 
 __all__ = ["ADDERS_PER_RANK", "Delay", "ShiftConfig", "shift_layer"]
@@ -59,10 +60,11 @@ class ShiftConfig(LinearConfig):
 
     @property
     def ranks(self) -> int:
-        """Registers from the elements to the sums; as many as a checksum lane has."""
-        if self.modulus:
-            return 2 + tree_levels(self.simd)
-        return max(1, -(-self.graph.depth // ADDERS_PER_RANK))
+        """Registers from the elements to the sums; no fewer than a checksum lane has."""
+        own = max(1, -(-self.graph.depth // ADDERS_PER_RANK))
+        if self.modulus and self.form == "filter":
+            return max(own, least_ranks(self.modulus, len(self.filter_check.used)))
+        return own
 
     @property
     def adders_per_rank(self) -> int:
@@ -147,7 +149,7 @@ def shift_layer(layer: LinearConfig, elements: Interval) -> ShiftConfig:
     if layer.pixels > 1:
         graph = copies(graph, places, layer.elements)
     widths = tuple(
-        ranges.signed_bits(lo + int(b), hi + int(b)) + (layer.modulus is not None)
+        ranges.signed_bits(lo + int(b), hi + int(b)) + isinstance(layer.modulus, int)
         for (lo, hi), b in zip(graph.ranges, bias[0], strict=True)
     )
     kept |= {"bias": bias, "acc_bits": max(widths)}
