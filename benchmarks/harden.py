@@ -116,8 +116,8 @@ def uniform(plain: Predictor, fields: dict[str, Any]) -> Point | None:
 def run(
     predictor: Predictor, points: list[Point], bench: Bench, path: Path
 ) -> list[dict[str, Any]]:
-    """A row a plan: name, what is predicted, what is measured; `rival`: the uniform plan that a
-    plan of the front may cost as much as."""
+    """A row a plan, by rising cost: name, what is predicted, what is measured; `rival`: the uniform
+    plan that a plan of the front may cost as much as."""
     found = {name: uniform(predictor, fields) for name, fields in UNIFORM.items()}
     plans: list[tuple[str, str | None, Point]] = []
     for name, point in found.items():
@@ -126,6 +126,7 @@ def run(
             plans.append(("front", name, below(points, point.predicted.overhead)))
     plans += [("front", None, below(points, overhead)) for overhead in MORE]
     plans.append(("front", None, points[-1]))
+    plans.sort(key=lambda plan: plan[2].predicted.overhead)
     done = json.loads(path.read_text()) if path.exists() else {}
     rows = []
     for name, rival, point in plans:

@@ -66,22 +66,74 @@ def test_a_plan_within_the_budget_is_chosen_built_and_measured(model, small, cap
     assert result["inputs"] == {"scores": 32, "profile": 32, "evaluation": 32}
 
 
-@pytest.mark.slow
-@pytest.mark.verilator
-def test_a_ratio_out_of_reach_is_a_failed_claim(model, small, capsys):
-    """From a build directory, whose plan is left out; the profile is estimated."""
-    design = prepare(small.graph(), small.FOLDING)
-    build_design(design, model / "plain", frames=small.frames(60))
-    options = ["--target-ratio", "0.0001", "--faults", "1500", "--estimate"]
+class Bench:
+    """Builds nothing: every plan costs 20 % and leaves 0.03 to 0.05."""
 
-    assert main(["harden", str(model / "plain"), "-o", str(model / "out"), *options]) == 1
+    def __init__(self, source, out, *_):
+        self.out = out
+
+    def build_plain(self):
+        (self.out / "plain").mkdir(exist_ok=True)
+
+    def build(self, plan):
+        self.plan = plan
+
+    def overhead(self):
+        return {"overhead": 0.2, "area": 120.0, "plain_area": 100.0}
+
+    def ratio(self):
+        outcomes = {"sdc_critical": 4, "masked": 96}
+        found = {"outcomes": outcomes, "plain_outcomes": outcomes, "experiments": 100, "inputs": 20}
+        ratio = {"value": 0.04, "low": 0.03, "high": 0.05, "confidence": 0.95}
+        return found | {"ratio": ratio}
+
+
+@pytest.fixture
+def measured(monkeypatch, model, small):
+    """A build directory of the small network, and measurements that are known."""
+    monkeypatch.setattr("tercet.flow.harden.command.Bench", Bench)
+    build_design(prepare(small.graph(), small.FOLDING), model / "own", frames=small.frames(60))
+    return model
+
+
+def harden_directory(model, *options):
+    return main(["harden", str(model / "own"), "-o", str(model / "out"), "--estimate", *options])
+
+
+def test_a_ratio_out_of_reach_is_a_failed_claim(measured, capsys):
+    assert harden_directory(measured, "--target-ratio", "0.01") == 1
 
     printed = capsys.readouterr()
-    assert "--target-ratio 0.0001: the lowest ratio reached is" in printed.err
-    assert "% area" in printed.err
     assert printed.err.count("\n") == 1
+    assert (
+        "--target-ratio 0.01: the lowest ratio reached is 0.0400 (95% limit 0.0500) at +20.0% area"
+        in printed.err
+    )
     assert "resilience estimate" in printed.out
-    assert (model / "out" / "plan.toml").is_file()
+    assert load_plan(measured / "out" / "plan.toml") != Plan()
+
+
+def test_a_ratio_within_reach_is_met_by_its_limit(measured, capsys):
+    assert harden_directory(measured, "--target-ratio", "0.05", "--json", "--explain") == 0
+
+    result = json.loads(capsys.readouterr().out)
+    assert result["measured"]["ratio"]["high"] == 0.05
+    assert result["failure"] is None
+    assert result["predicted"]["ratio"] <= 0.05
+    assert result["inputs"] == {"scores": 20, "profile": 20, "evaluation": 20}
+    assert result["notes"]
+    assert {"layer", "settings", "overhead", "removes", "per_percent", "chosen"} <= set(
+        result["explain"][0]
+    )
+
+
+def test_a_budget_that_cannot_be_met_names_the_smallest(measured, capsys):
+    assert harden_directory(measured, "--budget", "0.01%") == 2
+
+    error = capsys.readouterr().err
+    assert "--budget 0.01%: no protection is that small; the smallest possible overhead" in error
+    assert error.count("\n") == 1
+    assert not (measured / "out" / "plan.toml").exists()
 
 
 @pytest.mark.parametrize(
