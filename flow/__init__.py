@@ -1,7 +1,7 @@
 """The way through: passes, folding, emission, synthesis, estimates, command line.
 
-`tercet.flow` exports what programs use: `load`, `build`, `run`, `estimate`, `inject`, `Objective`.
-They are imported when they are first used, so that importing the package is cheap.
+`tercet.flow` exports what programs use: `load`, `build`, `run`, `estimate`, `resilience_estimate`,
+`inject`, `Objective`. They are imported when they are first used: importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .builder import build
     from .estimator import estimate
     from .objective import Objective
+    from .resilience import resilience_estimate
     from .runner import run
 
-__all__ = ["Objective", "build", "estimate", "inject", "load", "run"]
+__all__ = ["Objective", "build", "estimate", "inject", "load", "resilience_estimate", "run"]
 
 _PLACES = {
     "Objective": (".objective", "Objective"),
@@ -25,6 +26,7 @@ _PLACES = {
     "estimate": (".estimator", "estimate"),
     "inject": ("..sim.campaign", "run_campaign"),
     "load": ("..quant.importers.model_file", "load_model"),
+    "resilience_estimate": (".resilience", "resilience_estimate"),
     "run": (".runner", "run"),
 }
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tercet.flow
 from tercet.flow.cli import main
 from tercet.flow.costs.layer import layer_resources
 from tercet.flow.design import arrange, prepare
@@ -215,6 +216,10 @@ def test_passes_voted_in_time_cost_cycles_and_keep_no_risk(graph, plain):
     critical = before["product"].critical_bit_cycles
     assert found["product"].critical_bit_cycles == pytest.approx(critical)
     assert found["product"].vulnerable_bit_cycles == pytest.approx(0.75 * critical)
+
+
+def test_the_package_exports_the_estimate():
+    assert tercet.flow.resilience_estimate is resilience_estimate
 
 
 def test_a_table_of_another_graph_is_refused(plain, graph, measured):
