@@ -174,9 +174,7 @@ def variants(module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["shared", "block", "hardened", "repeated", "repeated and shared"]
-)
+@pytest.mark.parametrize("name", ["shared", "block", "hardened", "repeated", "repeated and shared"])
 def test_upsets_of_other_circuits_agree(helper, tmp_path, name):
     module = helper("flow", "small")
     folding, plan = variants(module)[name]
