@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from ..hw.config import LayerConfig
 from ..hw.linear_config import LinearConfig
 from ..hw.top import Top
+from ..hw.watchdog_config import WatchdogConfig
 from .yosys import run
 
 __all__ = ["TOP", "emit", "voters"]
@@ -21,28 +22,35 @@ STATEMENTS = 32
 
 _INITIAL = re.compile(r"^  initial begin\n((?:    .*;\n)+)  end\n", re.MULTILINE)
 
-_CONTROL_VOTER = re.compile(
-    rf"^module \\{TOP}\.(\S+)\.control_voter\b.*?^  output \[(\d+):0\] y;", re.M | re.S
+_VOTER = re.compile(
+    rf"^module \\{TOP}\.(\S+)\.(control|post)_voter\b.*?^  output (?:\[(\d+):0\] )?y ?;",
+    re.M | re.S,
 )
-_OTHERS = ("control_r1", "control_r2")
+_TRIPLED = ("{}_voter", "{}_r0", "{}_r1", "{}_r2")
 
 INTERNAL = ("generator", "src", "amaranth.hierarchy", "amaranth.decoding", "top")
 
 
-def emit(layers: tuple[LayerConfig, ...], workdir: Path) -> Path:
+def emit(
+    layers: tuple[LayerConfig, ...], workdir: Path, watchdog: WatchdogConfig | None = None
+) -> Path:
     """Write `workdir`/top.v, and return its path.
 
     Register roles are attributes; modules of replicas and voters carry `keep_hierarchy`, without
     which synthesis merges them. Raises InputError when Yosys is missing.
     """
-    (workdir / "top.il").write_text(rtlil.convert(Top(layers), name=TOP, emit_src=False))
+    (workdir / "top.il").write_text(rtlil.convert(Top(layers, watchdog), name=TOP, emit_src=False))
     lanes = dict.fromkeys(
         path for voter in _lane_voters(layers) for path in (voter["path"], *voter["replicas"])
     )
     alone = {f"{layer.name}.lane_{lane}" for layer in layers for lane in _voted(layer)}
     kept = [f"{TOP}.{path}" for path in lanes if path not in alone]
-    if any(layer.control == "tmr" for layer in layers):
-        kept += [f"{TOP}.*.{name}" for name in ("control_voter", "control_r0", *_OTHERS)]
+    if watchdog or any(layer.control == "tmr" for layer in layers):
+        kept += [f"{TOP}.*.{name.format('control')}" for name in _TRIPLED]
+    if any(layer.post == "tmr" for layer in layers):
+        kept += [f"{TOP}.*.{name.format('post')}" for name in _TRIPLED]
+    if any(layer.post == "dup" for layer in layers):
+        kept.append(f"{TOP}.*.post_twin")
     strip = " ".join(f"-remove {name}" for name in INTERNAL)
     commands = [
         "read_rtlil top.il",
@@ -74,22 +82,22 @@ def _short_blocks(block: re.Match[str]) -> str:
 def voters(layers: tuple[LayerConfig, ...], verilog: str) -> list[dict[str, Any]]:
     """The manifest's entries: instance path, layer, lane, the replicas' paths, width in bits.
 
-    Those of lanes, then those of control registers (lane None), found in the text of the Verilog.
+    Those of lanes, then those of other registers (lane None), found in the text of the Verilog.
     """
-    return _lane_voters(layers) + _control_voters(verilog)
+    return _lane_voters(layers) + _register_voters(verilog)
 
 
-def _control_voters(verilog: str) -> list[dict[str, Any]]:
+def _register_voters(verilog: str) -> list[dict[str, Any]]:
     found = []
-    for match in _CONTROL_VOTER.finditer(verilog):
-        unit = match[1]
+    for match in _VOTER.finditer(verilog):
+        unit, group = match[1], match[2]
         found.append(
             {
-                "path": f"{unit}.control_voter",
+                "path": f"{unit}.{group}_voter",
                 "layer": unit.split(".")[0],
                 "lane": None,
-                "replicas": [f"{unit}.control_r{r}" for r in range(3)],
-                "width": int(match[2]) + 1,
+                "replicas": [f"{unit}.{group}_r{r}" for r in range(3)],
+                "width": int(match[3] or 0) + 1,
             }
         )
     return found

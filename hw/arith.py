@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
@@ -9,7 +10,18 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from .config import ADDS_PER_RANK
 from .site import Site
 
-__all__ = ["adder_tree", "bipolar", "lut_multiply", "max_tree", "rom", "table"]
+__all__ = [
+    "adder_tree",
+    "bipolar",
+    "lut_multiply",
+    "max_tree",
+    "registers_of",
+    "repeated",
+    "rom",
+    "table",
+]
+
+Keep = Callable[[int, Any, str, Value], Signal]
 
 
 def bipolar(bit: Value) -> Value:
@@ -38,12 +50,22 @@ def table(rows: list[list[int]], bits: int) -> list[int]:
     return [sum((value & mask) << (i * bits) for i, value in enumerate(row)) for row in rows]
 
 
-def adder_tree(
-    m: Module, site: Site, terms: list[Value], name: str, role: str, shape: Any
-) -> Value:
+def registers_of(m: Module, site: Site, role: str) -> Keep:
+    """Plain registers for a tree: the rank, shape and name of each, and the value that it takes."""
+
+    def keep(rank: int, shape: Any, name: str, value: Value) -> Signal:
+        register = site.register(shape, name, role)
+        m.d.sync += register.eq(value)
+        return register
+
+    return keep
+
+
+def adder_tree(keep: Keep, terms: list[Value], name: str, shape: Any) -> Value:
     """Sum of `terms` with a register behind every `ADDS_PER_RANK` inputs.
 
-    Takes `config.tree_levels(len(terms))` cycles; every partial sum fits `shape`.
+    Takes `config.tree_levels(len(terms))` cycles; every partial sum fits `shape`. `keep` makes the
+    registers, as `registers_of`.
     """
     rank = 0
     while len(terms) > 1:
@@ -52,14 +74,12 @@ def adder_tree(
             part = sum(terms[i + 1 : i + ADDS_PER_RANK], terms[i])
             width = min(Shape.cast(shape).width, Value.cast(part).shape().width)
             kind = signed(width) if Shape.cast(shape).signed else width
-            total = site.register(kind, f"{name}_{rank}_{i // ADDS_PER_RANK}", role)
-            m.d.sync += total.eq(part)
-            sums.append(total)
+            sums.append(keep(rank, kind, f"{name}_{rank}_{i // ADDS_PER_RANK}", part))
         terms, rank = sums, rank + 1
     return terms[0]
 
 
-def max_tree(m: Module, site: Site, terms: list[Value]) -> Value:
+def max_tree(keep: Keep, terms: list[Value], name: str) -> Value:
     """The largest of `terms` of one shape, with a register behind every `ADDS_PER_RANK` of them."""
     rank = 0
     while len(terms) > 1:
@@ -68,11 +88,14 @@ def max_tree(m: Module, site: Site, terms: list[Value]) -> Value:
             largest = terms[i]
             for term in terms[i + 1 : i + ADDS_PER_RANK]:
                 largest = Mux(term > largest, term, largest)
-            best = site.register(terms[i].shape(), f"max_{site.lane}_{rank}_{i}", "accumulator")
-            m.d.sync += best.eq(largest)
-            found.append(best)
+            found.append(keep(rank, terms[i].shape(), f"{name}_{rank}_{i}", largest))
         terms, rank = found, rank + 1
     return terms[0]
+
+
+def repeated(value: int, bits: int, count: int) -> int:
+    """`count` times `value` of `bits` bits, side by side."""
+    return sum(value << (i * bits) for i in range(count))
 
 
 def lut_multiply(a: Value, b: Value) -> Value:

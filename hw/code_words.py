@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["CODES", "code_bits", "data_positions", "encode_int"]
+__all__ = ["CODES", "code_bits", "data_positions", "encode_int", "mark_code"]
 
 CODES = ("none", "parity", "residue", "secded")
 """Kinds of codes."""
@@ -27,7 +27,8 @@ def data_positions(width: int) -> tuple[int, ...]:
     >>> data_positions(4)
     (3, 5, 6, 7)
     """
-    found, place = [], 2
+    found: list[int] = []
+    place = 2
     while len(found) < width:
         place += 1
         if place & (place - 1):
@@ -50,6 +51,17 @@ def code_bits(kind: str, width: int) -> int:
     if kind == "secded":
         return data_positions(width)[-1].bit_length() + 1
     return 2 if kind == "residue" and width > 1 else 1
+
+
+def mark_code(kind: str) -> str:
+    """The code of a stored beat's marks, where its elements have `kind`.
+
+    A lost mark loses a frame, and what follows is in the wrong place: marks are corrected.
+
+    >>> mark_code("none"), mark_code("parity")
+    ('none', 'secded')
+    """
+    return "none" if kind == "none" else "secded"
 
 
 def encode_int(kind: str, value: int, width: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-from .code_words import code_bits, data_positions
+from .code_words import code_bits, data_positions, mark_code
 
-__all__ = ["check", "check_word", "encode", "encode_word"]
+__all__ = ["check", "check_marks", "check_word", "encode", "encode_word", "protect_marks"]
 
 
 def encode(m: Module, kind: str, value: Value) -> Value:
@@ -69,6 +69,25 @@ def check_word(m: Module, kind: str, word: Value, code: Value, bits: int) -> tup
         for i in range(len(word) // bits)
     ]
     return Cat(*(value for value, _ in found)), Cat(*(wrong for _, wrong in found)).any()
+
+
+MARKS = 3
+"""Marks at the top of a stored beat: first, last, err."""
+
+
+def protect_marks(m: Module, kind: str, word: Value, marks: int = MARKS) -> Value:
+    """A word for a memory: with the code of its upper bits above it."""
+    return word if kind == "none" else Cat(word, encode(m, mark_code(kind), word[-marks:]))
+
+
+def check_marks(
+    m: Module, kind: str, stored: Value, width: int, marks: int = MARKS
+) -> tuple[Value, Value]:
+    """The word of `width` bits, its marks corrected, and whether they are wrong."""
+    if kind == "none":
+        return stored, Const(0, 1)
+    right, wrong = check(m, mark_code(kind), stored[width - marks : width], stored[width:])
+    return Cat(stored[: width - marks], right), wrong
 
 
 def _modulo_three(m: Module, value: Value) -> Value:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..quant.ir import Requantize, Thresholds
+from .code_words import code_bits
 from .window_config import Tap, WindowConfig, clog2
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "WindowedConfig",
     "clog2",
     "inlet",
+    "inlet_control",
     "multiplies_by_one",
     "requantize_cycles",
+    "stream_codes",
     "tree_levels",
 ]
 
@@ -82,8 +85,10 @@ class LayerConfig:
 
     `sources` are names of layers or `INPUT`. A *group* is what one start of the layer gives:
     `beats` beats of `out_lanes` elements of `out_bits` bits. `control` says what protects the
-    control registers: "none", "parity" (an upset flags what leaves) or "tmr". Configurations
-    compare by identity: they hold arrays.
+    control registers: "none", "parity" (an upset flags what leaves) or "tmr"; `post` the registers
+    behind the accumulators: "none", "parity", "dup" or "tmr". `stream` is the code of the elements
+    that leave, `in_codes` those of each operand's ("none" without a plan), one of
+    `code_words.CODES`. Configurations compare by identity: they hold arrays.
     """
 
     name: str
@@ -95,6 +100,9 @@ class LayerConfig:
     out_signed: bool
     beats: int = 1
     control: str = "none"
+    post: str = "none"
+    stream: str = "none"
+    in_codes: tuple[str, ...] = ()
 
     @property
     def checked(self) -> bool:
@@ -107,6 +115,39 @@ class LayerConfig:
         return self.control != "none"
 
     @property
+    def out_code_bits(self) -> int:
+        """Bits of the code of an element that leaves."""
+        return code_bits(self.stream, self.out_bits)
+
+    def in_code(self, port: int) -> str:
+        """The code that an operand's elements bring."""
+        return self.in_codes[port] if self.in_codes else "none"
+
+    def in_code_bits(self, port: int) -> int:
+        """Bits of the code of an operand's element."""
+        return code_bits(self.in_code(port), self.element_bits[port])
+
+    @property
+    def coded(self) -> bool:
+        """Whether any operand's elements bring a code."""
+        return any(code != "none" for code in self.in_codes)
+
+    @property
+    def compared(self) -> bool:
+        """Whether registers behind the accumulators are compared with what they took."""
+        return self.post in ("parity", "dup")
+
+    @property
+    def spoils(self) -> bool:
+        """Whether a check may find that a step reads something wrong."""
+        return self.coded
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether anything raises an alarm: parity of control, marks in the FIFO."""
+        return self.checked or self.stream != "none"
+
+    @property
     def direct(self) -> bool:
         """Whether words go straight into the layer, without a buffer."""
         return False
@@ -117,9 +158,15 @@ class LayerConfig:
         raise AssertionError("defined by each layer kind")
 
     @property
+    def element_bits(self) -> tuple[int, ...]:
+        """Bits of an element of each operand."""
+        raise AssertionError("defined by each layer kind")
+
+    @property
     def operand_bits(self) -> tuple[int, ...]:
         """Bits of an element of each operand, its check code included."""
-        raise AssertionError("defined by each layer kind")
+        each = enumerate(self.element_bits)
+        return tuple(bits + self.in_code_bits(port) for port, bits in each)
 
     @property
     def in_words(self) -> tuple[int, ...]:
@@ -183,7 +230,19 @@ def inlet(layers: tuple[LayerConfig, ...]) -> tuple[int, int]:
     """Lanes of the input's beats, and bits of a lane: what its first reader takes."""
     reader = next(layer for layer in layers if INPUT in layer.sources)
     port = reader.sources.index(INPUT)
-    return reader.in_lanes[port], reader.operand_bits[port]
+    return reader.in_lanes[port], reader.element_bits[port]
+
+
+def stream_codes(layers: tuple[LayerConfig, ...]) -> dict[str, str]:
+    """The code of each layer's stream, and of the input's: that which its first reader has."""
+    first = next(layer for layer in layers if INPUT in layer.sources)
+    return {INPUT: first.stream, **{layer.name: layer.stream for layer in layers}}
+
+
+def inlet_control(layers: tuple[LayerConfig, ...]) -> str:
+    """What protects the fork of the input: "tmr" where its first reader has it."""
+    first = next(layer for layer in layers if INPUT in layer.sources)
+    return "tmr" if first.control == "tmr" else "none"
 
 
 class Turn(enum.IntEnum):
@@ -207,9 +266,9 @@ class WindowedConfig(LayerConfig):
         return (self.window.word,)
 
     @property
-    def operand_bits(self) -> tuple[int, ...]:
-        """Bits of a channel and of its code."""
-        return (self.window.lane_bits + self.window.code_bits,)
+    def element_bits(self) -> tuple[int, ...]:
+        """Bits of a channel."""
+        return (self.window.lane_bits,)
 
     @property
     def in_words(self) -> tuple[int, ...]:

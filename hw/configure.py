@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..quant import ranges, shapes
 from ..quant.errors import InputError
@@ -23,10 +24,11 @@ from ..quant.ir import (
     Pad,
     TensorType,
 )
-from .config import INPUT, LayerConfig, WindowedConfig
+from .code_words import encode_int
+from .config import INPUT, LayerConfig, WindowedConfig, stream_codes
 from .fold import UNPROTECTED, Fold, Protection
 from .join_layer import join_layer
-from .linear_layer import linear_layer, out_lanes
+from .linear_layer import formed, linear_layer, out_lanes
 from .reduce_layer import argmax_layer, pool_layer
 from .shift_config import shift_layer
 from .skips import fit_skips
@@ -88,7 +90,26 @@ def configure(
         )
         for node in circuit_nodes(graph)
     )
-    return fit_skips(layers)
+    return fit_skips(_coded(layers))
+
+
+def _coded(layers: tuple[LayerConfig, ...]) -> tuple[LayerConfig, ...]:
+    """The layers with the codes that their operands bring."""
+    codes = stream_codes(layers)
+    if not any(code != "none" for code in codes.values()):
+        return layers
+    return tuple(_reading(layer, tuple(codes[name] for name in layer.sources)) for layer in layers)
+
+
+def _reading(layer: LayerConfig, codes: tuple[str, ...]) -> LayerConfig:
+    """A layer whose operands bring these codes."""
+    layer = replace(layer, in_codes=codes)
+    if not isinstance(layer, WindowedConfig) or codes[0] == "none":
+        return layer
+    window = layer.window
+    code = encode_int(codes[0], window.pad_value, window.lane_bits)
+    window = replace(window, code_bits=layer.in_code_bits(0), pad_code=code)
+    return replace(layer, window=window)
 
 
 def configure_layer(
@@ -132,6 +153,10 @@ def _layer(
             if fold.multiplier == "shift":
                 zero = kinds[0].zero_point if layer.window.padded else before.lo
                 layer = shift_layer(layer, (min(before.lo, zero), max(before.hi, zero)))
+            layer = formed(layer)
+            if layer.retry:
+                window = replace(layer.window, hold=layer.verdict_delay)
+                layer = replace(layer, window=window)
         case MaxPool() | AvgPool() | GlobalAvgPool():
             layer = pool_layer(node, size, shape, kinds[0], out, found, fold)
         case ArgMax():
@@ -142,8 +167,13 @@ def _layer(
             assert isinstance(node, Add | Concat | Pad)
             channels = tuple(_size(one)[2] for one in operands)
             joined = join_layer(node, channels, shape, kinds, out, found.acc_bits, fold)
-            return replace(joined, sources=origins, control=guard.control)
-    return sized(replace(layer, sources=origins, control=guard.control))
+            return replace(joined, sources=origins, **_kept(guard))
+    return sized(replace(layer, sources=origins, **_kept(guard)))
+
+
+def _kept(guard: Protection) -> dict[str, Any]:
+    """What every kind of layer has of its protection."""
+    return {"control": guard.control, "post": guard.post, "stream": guard.stream}
 
 
 @functools.lru_cache(maxsize=8)

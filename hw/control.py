@@ -33,9 +33,11 @@ class ControlGroup(RegisterGroup):
     def __init__(self, m: Module, site: Site, control: str) -> None:
         super().__init__(m, site, control, "control")
 
-    def register(self, shape: Any, name: str, role: str = "control") -> Signal:
+    def register(
+        self, shape: Any, name: str, role: str = "control", site: Site | None = None
+    ) -> Signal:
         """A control register, 0 after reset."""
-        return super().register(shape, name, role)
+        return super().register(shape, name, role, site)
 
     def set(self, register: Signal, value: Any) -> None:
         """Assign `value`, as long as the register, for the next cycle."""

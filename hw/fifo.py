@@ -8,6 +8,8 @@ from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .code_words import code_bits
+from .codes import MARKS, check_marks, protect_marks
 from .config import clog2
 from .control import ControlGroup
 from .site import Site
@@ -25,10 +27,12 @@ class OutputFifo(wiring.Component):
     meet.
 
     Parameters: `lanes`, `lane_bits`, `depth` (a power of two), `groups` (committed groups that may
-    wait; 0: no commit), `lag`, the `site` of the registers, how `control` is protected.
+    wait; 0: no commit), `lag`, the `site` of the registers, how `control` is protected, `rewinds`,
+    the `code` of the elements: the marks in the memory have one too, and a wrong one is an alarm.
 
     Members: `write`, `beat`, `commit`, `bad`, `end` (this beat ends its group), `o`, `empty`,
-    `alarm` (a pointer was upset).
+    `alarm` (a pointer was upset); with `rewinds` also `rewind`: what is not committed is dropped,
+    `lag` cycles after the last write or later.
     Raises ValueError when `depth` is no power of two.
     """
 
@@ -42,20 +46,26 @@ class OutputFifo(wiring.Component):
         *,
         lag: int = 0,
         control: str = "none",
+        rewinds: bool = False,
+        code: str = "none",
     ) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two, not {depth}")
         self.lanes, self.lane_bits, self.depth, self.groups = lanes, lane_bits, depth, groups
         self.site, self.lag, self.control = site, lag, control
+        self.rewinds, self.code = rewinds, code
+        size = code_bits(code, lane_bits)
         members: dict[str, Any] = {
             "write": In(1),
-            "beat": In(beat_layout(lanes, lane_bits)),
-            "o": Out(beat_stream(lanes, lane_bits)),
+            "beat": In(beat_layout(lanes, lane_bits, size)),
+            "o": Out(beat_stream(lanes, lane_bits, size)),
             "empty": Out(1),
             "alarm": Out(1),
         }
         if groups:
             members |= {"commit": In(1), "bad": In(1), "end": In(1)}
+        if rewinds:
+            members["rewind"] = In(1)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -63,7 +73,9 @@ class OutputFifo(wiring.Component):
         bits = clog2(self.depth) + 1
         group = ControlGroup(m, self.site, self.control)
         head, tail = group.register(bits, "head"), group.register(bits, "tail")
-        word = Cat(self.beat, self.end) if self.groups else Cat(self.beat)
+        plain = Cat(self.beat, self.end) if self.groups else Cat(self.beat)
+        marks = MARKS + (self.groups > 0)
+        word = protect_marks(m, self.code, plain, marks)
         store = memory.Memory(shape=unsigned(len(word)), depth=self.depth, init=[])
         m.submodules.store = store
         write, read = store.write_port(), store.read_port(domain="comb")
@@ -81,20 +93,37 @@ class OutputFifo(wiring.Component):
         with m.If(pop):
             group.set(head, head + 1)
         out = self.o.payload
-        m.d.comb += Cat(out).eq(read.data[: len(self.beat.as_value())])
-        if not self.groups:
-            m.d.comb += [self.o.valid.eq(~self.empty), self.alarm.eq(group.finish())]
-            return m
-        visible = group.register(bits, "visible")
+        beat, wrong = check_marks(m, self.code, read.data, len(plain), marks)
+        m.d.comb += Cat(out).eq(beat[: len(self.beat.as_value())])
+        if self.code != "none":
+            wrong = wrong & self.o.valid
+        if self.groups:
+            self.show(m, group, head, tail, pop, beat)
+        else:
+            m.d.comb += self.o.valid.eq(~self.empty)
+        m.d.comb += self.alarm.eq(self._alarm(group, wrong))
+        return m
+
+    def show(
+        self, m: Module, group: ControlGroup, head: Value, tail: Value, pop: Value, word: Value
+    ) -> None:
+        """Beats up to the last group that is committed; its verdict with each `word`."""
+        visible = group.register(len(tail), "visible")
         written = self._written(m, group, tail)
         with m.If(self.commit):
             group.set(visible, written)
+        if self.rewinds:
+            with m.If(self.rewind):
+                group.set(tail, visible)
         m.d.comb += self.o.valid.eq(head != visible)
-        self._verdicts(m, group, pop & read.data[-1], read.data)
-        m.d.comb += self.alarm.eq(group.finish())
-        return m
+        self._verdicts(m, group, pop & word[-1], word)
 
-    def _written(self, m: Module, group: ControlGroup, tail: Signal) -> Value:
+    def _alarm(self, group: ControlGroup, wrong: Value) -> Value:
+        """A pointer was upset, or the marks of the beat that stands at `o`."""
+        alarm = group.finish()
+        return alarm if self.code == "none" else alarm | wrong
+
+    def _written(self, m: Module, group: ControlGroup, tail: Value) -> Value:
         """The tail behind the group that is committed: what was written after it stays hidden."""
         if self.lag == 0:
             return tail + self.write
@@ -106,7 +135,7 @@ class OutputFifo(wiring.Component):
             written, recent = written - late, late
         return written[: len(tail)]
 
-    def _verdicts(self, m: Module, group: ControlGroup, next_group: Any, word: Signal) -> None:
+    def _verdicts(self, m: Module, group: ControlGroup, next_group: Any, word: Value) -> None:
         """One verdict for each committed group, in order of commit."""
         slots = 1 << clog2(self.groups)
         flags = self.site.register(slots, "verdicts", "checker")

@@ -21,17 +21,24 @@ class Fork(wiring.Component):
     No cycle of its own; `valid` depends on no `ready`. Members: `i`, `o_0`, `o_1`, ...
 
     Parameters: `lanes`, `lane_bits`, the number of `readers`, the `site`, `control` as in
-    `hw.control`.
+    `hw.control`, `code_bits` of an element.
     Raises ValueError for fewer than two readers.
     """
 
     def __init__(
-        self, lanes: int, lane_bits: int, readers: int, site: Site, *, control: str = "none"
+        self,
+        lanes: int,
+        lane_bits: int,
+        readers: int,
+        site: Site,
+        *,
+        control: str = "none",
+        code_bits: int = 0,
     ) -> None:
         if readers < 2:
             raise ValueError(f"readers must be >= 2, not {readers}")
         self.readers, self.site, self.control = readers, site, control
-        signature = beat_stream(lanes, lane_bits)
+        signature = beat_stream(lanes, lane_bits, code_bits)
         members: dict[str, Any] = {f"o_{i}": Out(signature) for i in range(readers)}
         super().__init__({"i": In(signature), **members})
 

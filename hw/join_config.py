@@ -49,7 +49,7 @@ class JoinConfig(LayerConfig):
         return tuple(operand.lanes for operand in self.operands)
 
     @property
-    def operand_bits(self) -> tuple[int, ...]:
+    def element_bits(self) -> tuple[int, ...]:
         """Bits of an element of each operand."""
         return tuple(operand.bits for operand in self.operands)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import adder_tree, bipolar, lut_multiply, rom, table
+from .arith import adder_tree, bipolar, lut_multiply, registers_of, rom, table
+from .code_words import code_bits, encode_int
+from .codes import check
 from .config import clog2
 from .linear_config import LinearConfig
 from .pairs import half_bits
@@ -31,7 +33,8 @@ class Lane(wiring.Component):
 
     Members: `address`, the ROM word of the step that is in `act` one cycle later (two, for block
     RAM), and `act`, or, in a pair, `products`; `valid`, `first` (a step, a group's first step) as
-    they reach the accumulator; `group`, the pass whose bias starts the sum; `acc_in`, `acc`.
+    they reach the accumulator; `group`, the pass whose bias starts the sum; `acc_in`, `acc`;
+    where weights have a code `broken`: those that meet `act` are wrong.
     Raises ValueError for an index outside 0..pe - 1.
     """
 
@@ -40,13 +43,16 @@ class Lane(wiring.Component):
             raise ValueError(f"index must be 0..{config.pe - 1}, not {index}")
         self.config, self.index, self.site = config, index, site
         self.packed = any(index in pair for pair in config.pairs)
+        self.code = "none" if self.packed else config.lane_code(index)
         passes, _, steps, _ = config.weight.shape
-        source = {
+        source: dict[str, Any] = {
             "address": In(clog2(passes * steps)),
             "act": In(config.simd * config.act_bits),
         }
         if self.packed:
             source = {"products": In(config.simd * half_bits(config))}
+        if self.code != "none":
+            source["broken"] = Out(1)
         super().__init__(
             {
                 **source,
@@ -63,7 +69,9 @@ class Lane(wiring.Component):
         config, site = self.config, self.site
         products = self._shared() if self.packed else self._products(m)
         # Cycles 2..: adder tree; then the accumulator.
-        total = adder_tree(m, site, products, "sum", "product", signed(config.acc_bits))
+        total = adder_tree(
+            registers_of(m, site, "product"), products, "sum", signed(config.acc_bits)
+        )
         biases = config.bias[list(config.turn_passes), self.index].tolist()
         bias = rom(m, biases, self.group, signed(config.acc_bits), "bias")
         acc = site.register(signed(config.acc_bits), "acc", "accumulator")
@@ -112,18 +120,31 @@ class Lane(wiring.Component):
         if config.constant_weights:
             shape = unsigned(1) if config.weight_bipolar else signed(bits)
             return [Const(value, shape) for value in rows[0]]
-        weight = weight_word(m, config, site, table(rows, bits), bits * config.simd, self.address)
+        width, words = bits * config.simd, table(rows, bits)
+        weight, wrong = weight_word(m, config, site, words, width, self.address, self.code)
+        if self.code != "none":
+            m.d.comb += self.broken.eq(wrong)
         each = [weight.word_select(i, bits) for i in range(config.simd)]
         return each if config.weight_bipolar else [word.as_signed() for word in each]
 
 
 def weight_word(
-    m: Module, config: LinearConfig, site: Site, words: list[int], width: int, address: Value
-) -> Signal:
-    """The register behind a weight ROM of `words` of `width` bits each.
+    m: Module,
+    config: LinearConfig,
+    site: Site,
+    words: list[int],
+    width: int,
+    address: Value,
+    code: str,
+) -> tuple[Value, Value]:
+    """What the register behind a weight ROM of `words` of `width` bits each holds, and if wrongly.
 
-    It holds the word of `address` a cycle later, out of block RAM two.
+    It holds the word of `address` a cycle later, out of block RAM two. Each word has a `code`
+    beside it, which corrects the word where it can.
     """
+    data = width
+    width += code_bits(code, data)
+    words = [word | encode_int(code, word, data) << data for word in words]
     store = memory.Memory(
         shape=unsigned(width),
         depth=len(words),
@@ -140,4 +161,4 @@ def weight_word(
         m.d.sync += [latch.eq(read.data), weight.eq(latch)]
     else:
         m.d.sync += weight.eq(read.data)
-    return weight
+    return check(m, code, weight[:data], weight[data:]) if code != "none" else (weight, Const(0, 1))

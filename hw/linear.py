@@ -12,16 +12,23 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .checksum import ChecksumLane
+from .codes import encode
 from .config import CHECK_CYCLES, clog2
 from .control import ControlGroup
 from .fifo import OutputFifo
+from .frame_check import FrameCheck
+from .frame_fifo import FrameFifo
 from .lane import Lane
 from .linear_config import LinearConfig
 from .packed import PackedProducts
+from .registers import RegisterGroup, Spoiled
 from .requantize import requantizer
-from .sequencer import Sequencer, assemble
+from .retry import GroupLog, join_flags, join_log
+from .retry_sequencer import RetrySequencer
+from .sequencer import USE_RANK, Sequencer, assemble, read_elements
 from .site import Site
 from .stream import beat_stream
+from .unit_registers import UnitGuard, collect
 from .votes import vote_in_space, vote_in_time
 from .window import WindowBuffer
 
@@ -36,17 +43,20 @@ class Linear(wiring.Component):
     has room for all that is under way, so nothing behind the start ever stalls. Control is reset,
     the datapath is not.
 
-    Parameters: `config`. Members: `i`, `o`, streams of beats (`hw.stream`).
+    Parameters: `config`. Members: `i`, `o`, streams of beats (`hw.stream`); with `config.retry`
+    also `retried`, groups are about to be computed again.
     """
 
     def __init__(self, config: LinearConfig) -> None:
         self.config = config
         self.site = Site(config.name)
         window = config.window
+        more = {"retried": Out(1)} if config.retry else {}
         super().__init__(
             {
+                **more,
                 "i": In(beat_stream(window.word, window.lane_bits, window.code_bits)),
-                "o": Out(beat_stream(config.out_lanes, config.out_bits)),
+                "o": Out(beat_stream(config.out_lanes, config.out_bits, config.out_code_bits)),
             }
         )
 
@@ -54,26 +64,50 @@ class Linear(wiring.Component):
         m = Module()
         config = self.config
         self.group = ControlGroup(m, self.site, config.control)
+        self.post = RegisterGroup(m, self.site, config.drain_post, "post")
+        self.guard = UnitGuard(config.post, config.stream)
+        self.spoiled = Spoiled(m, config.lane_cycles, active=config.spoils)
         alarm = Signal(name="own_alarm")
         window = self._buffer()
-        control = Sequencer(config, config.lane_cycles, self.site)
-        fifo = OutputFifo(
-            config.out_lanes,
-            config.out_bits,
-            depth=config.fifo_beats,
-            groups=config.fifo_beats // config.beats if config.modulus else 0,
-            site=self.site,
-            lag=config.verdict_cycles,
-            control=config.control,
+        control = (RetrySequencer if config.retry else Sequencer)(
+            config, config.lane_cycles, self.site
         )
+        fifo = self._fifo()
         assemble(m, self, window, control, fifo, alarm)
+        self.act = read_elements(m, config, window, self.spoiled)
         results = self._lanes(m, window, control)
         words, marks = self._drain(m, results, control)
-        if config.modulus:
+        if config.retry:
+            m.submodules.retry = self.log = GroupLog(config, self.site)
+            join_log(m, self.log, window, control, fifo)
+            m.d.comb += self.retried.eq(self.log.rewind)
+        if config.by_frame:
+            self._check_frames(m, window, control, fifo, words, marks)
+        elif config.modulus:
             self._check(m, window, control, fifo, words, marks)
         self._finish(m, fifo, words, marks, control)
-        m.d.comb += alarm.eq(self.group.finish())
+        self._close(m, control)
+        own = self.group.finish()
+        m.d.comb += alarm.eq(own | self.log.alarm if config.retry else own)
         return m
+
+    def _fifo(self) -> OutputFifo:
+        """Where results wait for their verdict and for the next layer."""
+        config = self.config
+        options: dict[str, Any] = {"control": config.control, "code": config.stream}
+        size = (config.out_lanes, config.out_bits, config.fifo_beats)
+        if config.by_frame:
+            return FrameFifo(*size, self.site, **options)
+        groups = config.fifo_beats // config.beats if config.modulus else 0
+        options |= {"lag": config.verdict_cycles, "rewinds": config.retry > 0}
+        return OutputFifo(*size, groups, self.site, **options)
+
+    def _close(self, m: Module, control: Sequencer) -> None:
+        """No more registers and findings."""
+        self.post.finish()
+        self.spoiled.close()
+        if self.spoiled.active:
+            m.d.comb += control.spoiled.eq(Cat(*self.spoiled.at))
 
     def _buffer(self) -> Any:
         """What feeds the lanes."""
@@ -84,7 +118,8 @@ class Linear(wiring.Component):
         config = self.config
         assert config.requantize is not None
         site = Site(config.name, lane)
-        return requantizer(config.requantize, config.channels(lane), config.acc_bits, site)
+        channels = config.channels(lane)
+        return requantizer(config.requantize, channels, config.acc_bits, site, self.guard)
 
     def _lanes(self, m: Module, window: WindowBuffer, control: Sequencer) -> list[Value]:
         """The lanes' accumulators; a protected lane's is voted among three replicas."""
@@ -93,7 +128,7 @@ class Linear(wiring.Component):
         if not (config.constant_weights or config.block_weights):
             address = self.group.register(len(control.address), "address")
             self.group.set(address, control.address)
-        shared = self._packed(m, window, address)
+        shared = self._packed(m, address)
         for index in range(config.pe):
             protected = index in config.replicated
             replicas = []
@@ -105,7 +140,9 @@ class Linear(wiring.Component):
                 if index in shared:
                     m.d.comb += lane.products.eq(shared[index])
                 else:
-                    m.d.comb += [lane.address.eq(address), lane.act.eq(self._act(window, index))]
+                    m.d.comb += [lane.address.eq(address), lane.act.eq(self._act(index))]
+                if lane.code != "none":
+                    self.spoiled.add(USE_RANK, lane.broken)
                 m.d.comb += [
                     lane.valid.eq(control.valid),
                     lane.first.eq(control.first),
@@ -116,22 +153,24 @@ class Linear(wiring.Component):
             results.append(vote_in_time(m, config, index, result, control))
         return results
 
-    def _act(self, window: WindowBuffer, index: int) -> Value:
+    def _act(self, index: int) -> Value:
         """The elements that lane `index` reads."""
         config = self.config
         picked = config.lane_elements(index)
         if picked == list(range(config.elements)):
-            return window.act
-        return Cat(window.act.word_select(i, config.act_bits) for i in picked)
+            return self.act
+        return Cat(self.act.word_select(i, config.act_bits) for i in picked)
 
-    def _packed(self, m: Module, window: WindowBuffer, address: Value) -> dict[int, Value]:
+    def _packed(self, m: Module, address: Value) -> dict[int, Value]:
         """The products of the lanes that share multipliers."""
         config = self.config
         found: dict[int, Value] = {}
         for pair in config.pairs:
             unit = PackedProducts(config, pair, Site(config.name))
             m.submodules[f"products_{pair[0]}_{pair[1]}"] = unit
-            m.d.comb += [unit.address.eq(address), unit.act.eq(self._act(window, pair[0]))]
+            m.d.comb += [unit.address.eq(address), unit.act.eq(self._act(pair[0]))]
+            if unit.code != "none":
+                self.spoiled.add(USE_RANK, unit.broken)
             found |= zip(pair, (unit.high, unit.low), strict=True)
         return found
 
@@ -139,26 +178,28 @@ class Linear(wiring.Component):
         self, m: Module, results: list[Value], control: Sequencer
     ) -> tuple[list[Value], dict[str, Any]]:
         """`out_lanes` results a cycle, lowest lanes first, with the marks of their beat."""
-        config, site, group = self.config, self.site, self.group
+        config, group = self.config, self.group
         done = {name: control.done[name] for name in ("valid", "begin", "end", "err")}
         if config.beats == 1:
             marks = {**done, "first": done["valid"], "last": done["valid"], "index": control.group}
-            return results, marks
+            return results, {**marks, "late": done["end"]}
         bits, lanes, beats = config.acc_bits, config.out_lanes, config.beats
-        hold = site.register(bits * config.pe, "results", "accumulator")
+        hold = self.post.register(bits * config.pe, "results", "accumulator")
         left = group.register(beats, "left")
         index = group.register(clog2(len(config.window.passes) * beats), "index")
         flags = group.register(3, "flags")
         step = Signal.like(index)
         with m.If(done["valid"]):
-            m.d.sync += hold.eq(Cat(*results))
+            self.post.set(hold, Cat(*results))
             group.set(left, (1 << beats) - 1)
             group.set(flags, Cat(done["begin"], done["end"], done["err"]))
             m.d.comb += step.eq(control.done["group"] * beats)
         with m.Else():
-            m.d.sync += hold.eq(hold[bits * lanes :])
+            self.post.set(hold, hold[bits * lanes :])
             group.set(left, left >> 1)
             m.d.comb += step.eq(index + 1)
+            if config.drain_post in ("parity", "dup"):
+                group.set(flags, Cat(flags[:2], flags[2] | self.post.fault(hold)))
         group.set(index, step)
         words = [hold[i * bits : (i + 1) * bits].as_signed() for i in range(lanes)]
         first, last = Signal(), Signal()
@@ -169,7 +210,8 @@ class Linear(wiring.Component):
             "last": last,
             "begin": first & flags[0],
             "end": last & flags[1],
-            "err": flags[2],
+            "late": flags[1],
+            "err": flags[2] | self.post.fault(hold) if config.drain_post != "none" else flags[2],
             "index": step,
         }
         return words, marks
@@ -189,22 +231,64 @@ class Linear(wiring.Component):
         m.d.comb += [
             check.issue.eq(control.issue),
             check.start.eq(control.start),
-            check.act.eq(window.act),
+            check.act.eq(self.act),
             check.drain.eq(marks["valid"]),
             check.drain_first.eq(marks["first"]),
             check.drained.eq(Cat(*words)),
         ]
+        if config.retry and len(config.window.passes) > 1:
+            m.d.comb += [
+                check.rewind.eq(self.log.rewind),
+                check.again_pass.eq(self.log.again.pass_),
+            ]
         commit: Value = marks["valid"] & marks["last"]
         for rank in range(CHECK_CYCLES):
-            stage = site.register(1, f"check_{rank}", "checker")
-            m.d.sync += stage.eq(commit)
-            commit = stage
+            commit = self._later(m, commit, f"check_{rank}")
         bad: Value = check.mismatch
         for rank in range(max(0, config.requantize_cycles - CHECK_CYCLES)):
-            waiting, verdict = (site.register(1, f"{n}_{rank}", "checker") for n in ("wait", "bad"))
-            m.d.sync += [waiting.eq(commit), verdict.eq(bad)]
-            commit, bad = waiting, verdict
+            commit = self._later(m, commit, f"wait_{rank}")
+            verdict = site.register(1, f"bad_{rank}", "checker")
+            m.d.sync += verdict.eq(bad)
+            bad = verdict
+        if config.retry:
+            m.d.comb += [self.log.verdict.eq(commit), self.log.bad.eq(bad)]
+            commit = self.log.release
         m.d.comb += [fifo.commit.eq(commit), fifo.bad.eq(bad)]
+
+    def _check_frames(
+        self,
+        m: Module,
+        window: WindowBuffer,
+        control: Sequencer,
+        fifo: OutputFifo,
+        words: list[Value],
+        marks: dict[str, Any],
+    ) -> None:
+        """Checksum of whole frames; its verdict releases a frame's last group from the FIFO."""
+        m.submodules.checksum = check = FrameCheck(self.config, self.site)
+        m.d.comb += [
+            check.issue.eq(control.issue),
+            check.start.eq(control.start),
+            check.begin.eq(window.first_window),
+            check.end.eq(control.advance & window.last_window),
+            check.act.eq(self.act),
+            check.drain.eq(marks["valid"]),
+            check.drain_begin.eq(marks["begin"]),
+            check.drain_late.eq(marks["first"] & marks["late"]),
+            check.drained.eq(Cat(*words)),
+            fifo.commit.eq(~check.busy),
+            fifo.bad.eq(check.bad),
+        ]
+
+    def _later(self, m: Module, commit: Value, name: str) -> Signal:
+        """The mark of a verdict a cycle later; the log of groups counts on it, as control does."""
+        if self.config.retry:
+            stage = self.group.register(1, name)
+            self.group.set(stage, commit)
+            return stage
+        stage = self.site.register(1, name, "checker")
+        m.d.sync += stage.eq(commit)
+        return stage
 
     def _finish(
         self,
@@ -217,23 +301,32 @@ class Linear(wiring.Component):
         """Requantise the words of a beat side by side and write it."""
         config = self.config
         outputs: list[Value] = []
+        codes: list[Value] = []
+        spoiled = Spoiled(m, config.requantize_cycles + 1, active=config.compared)
         for i, word in enumerate(words):
             if config.requantize is None:
                 raw = Signal(signed(config.out_bits), name=f"raw_{i}")
                 m.d.comb += raw.eq(word)
                 outputs.append(raw)
+                codes.append(encode(m, config.stream, raw))
                 continue
             unit = self._requantizer(i)
             m.submodules[f"requantize_{i}"] = unit
             m.d.comb += [unit.acc.eq(word), unit.index.eq(marks["index"])]
             outputs.append(unit.q)
-        names = ("valid", "begin", "end", "err", "last")
+            collect(unit, spoiled, codes)
+        spoiled.close()
+        names = ("valid", "begin", "end", "err", "late" if config.by_frame else "last")
         late: dict[str, Value] = {n: marks[n] for n in (names if config.modulus else names[:-1])}
         late["begin"] = late["begin"] & late["valid"]
         valids, parity = [late["valid"]], None
         for rank in range(config.requantize_cycles):
+            late, parity = spoiled.mark(late, parity, rank)
             late, parity = self.group.pipe(late, f"q{rank}", parity)
             valids.append(late["valid"])
+        late, _ = spoiled.mark(late, parity, config.requantize_cycles)
+        if codes and config.stream != "none":
+            m.d.comb += fifo.beat.code.eq(Cat(*codes))
         control.watch(m, fifo, valids)
         m.d.comb += [
             fifo.write.eq(late["valid"]),
@@ -243,4 +336,6 @@ class Linear(wiring.Component):
             fifo.beat.err.eq(late["err"]),
         ]
         if config.modulus:
-            m.d.comb += fifo.end.eq(late["last"])
+            m.d.comb += fifo.end.eq(late[names[-1]])
+        if config.retries_flags:
+            join_flags(m, self.log, fifo)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from ..quant.ir import IntArray, Requantize, Thresholds
+from .checksum_config import FilterCheck, InputCheck
 from .config import (
-    ADDS_PER_RANK,
     BLOCK_BITS,
     CHECK_CYCLES,
     Turn,
     WindowedConfig,
+    clog2,
     requantize_cycles,
     tree_levels,
 )
@@ -37,7 +39,9 @@ class LinearConfig(WindowedConfig):
     `pixels` output pixels, are computed side by side; `picks` are these elements, for each such
     group of lanes. `replicated` lists the lanes in triple modular redundancy, with `voters` each.
     `repeated` lists the passes that are computed three times, the results of the lanes `voted` are
-    then voted. `modulus` is the checksum's or None.
+    then voted. `modulus` is the checksum's, "exact", or None, `form` its form, "filter" or "input";
+    a group that fails it is computed again at most `retry` times. `weight_code` is the code of each
+    lane's weight words, "none", "parity" or "secded".
     """
 
     pe: int
@@ -58,7 +62,10 @@ class LinearConfig(WindowedConfig):
     voters: int = 1
     repeated: tuple[int, ...] = ()
     voted: tuple[int, ...] = ()
-    modulus: int | None = None
+    modulus: int | str | None = None
+    form: str = "filter"
+    weight_code: str = "none"
+    retry: int = 0
     macs: int = 0
 
     @property
@@ -114,13 +121,20 @@ class LinearConfig(WindowedConfig):
         """Whether products need a multiplier: a bipolar operand only chooses a sign."""
         return not (self.act_bipolar or self.weight_bipolar)
 
+    @functools.cached_property
+    def filter_check(self) -> FilterCheck:
+        """The checksum lane of the filter form."""
+        return FilterCheck(self)
+
+    @functools.cached_property
+    def input_check(self) -> InputCheck:
+        """The checksum of the input form."""
+        return InputCheck(self)
+
     @property
-    def checksum_adds(self) -> int:
-        """Inputs of a sum in the checksum lane, which has the lanes' ranks for all elements."""
-        ranks, adds = tree_levels(self.simd), ADDS_PER_RANK
-        while ranks and adds**ranks < self.elements:
-            adds += 1
-        return adds
+    def by_frame(self) -> bool:
+        """Whether the checksum knows only at a frame's end."""
+        return self.modulus is not None and self.form == "input"
 
     @property
     def product_bits(self) -> int:
@@ -146,6 +160,21 @@ class LinearConfig(WindowedConfig):
     def constant_weights(self) -> bool:
         """Whether each multiplier sees one weight only (fully unrolled): no ROM, no register."""
         return bool(self.weight.shape[0] * self.weight.shape[2] == 1)
+
+    def lane_code(self, lane: int) -> str:
+        """The code of a lane's weight words; constants need none, and replicas are outvoted."""
+        return "none" if self.constant_weights or lane in self.replicated else self.weight_code
+
+    @property
+    def spoils(self) -> bool:
+        """Whether a check may find an element or a weight wrong."""
+        coded = any(self.lane_code(lane) != "none" for lane in range(self.pe))
+        return coded or (self.coded and not self.direct)
+
+    @property
+    def drain_post(self) -> str:
+        """What protects the drain register: a checksum sees an upset of it anyway."""
+        return "none" if self.compared and self.modulus else self.post
 
     @property
     def block_weights(self) -> bool:
@@ -194,5 +223,30 @@ class LinearConfig(WindowedConfig):
 
     @property
     def commit_cycles(self) -> int:
-        """A checksummed group waits for its last beat and for its verdict."""
+        """A checksummed group waits for its last beat and for its verdict.
+
+        Of the input form a frame's last group only.
+        """
+        if self.by_frame:
+            return self.input_check.late(max(1, self.input_check.parallel))
         return 0 if self.modulus is None else self.beats - 1 + self.verdict_cycles
+
+    @property
+    def retries_flags(self) -> bool:
+        """Whether groups are computed again that a check of a code or of a register flagged."""
+        return self.retry > 0 and (self.spoils or self.compared)
+
+    @property
+    def verdict_delay(self) -> int:
+        """Cycles from the issue of a group's last step to its verdict."""
+        return self.pipeline_cycles - 1 + self.commit_cycles
+
+    @property
+    def log_groups(self) -> int:
+        """Entries, a power of two, for groups without verdict (`hw.retry`), one of them empty.
+
+        Those complete in F + 1 cycles, F the verdict's delay; a pass that is computed three times
+        waits for its last turn.
+        """
+        waiting = ceil((self.verdict_delay + 1) / self.steps) + 2 * bool(self.repeated)
+        return 1 << clog2(waiting + 1)

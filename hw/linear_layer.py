@@ -16,7 +16,10 @@ from .linear_config import LinearConfig, repeated_passes
 from .pixels import check_pixels, strip
 from .window_config import Size, Tap, WindowConfig
 
-__all__ = ["linear_layer", "out_lanes"]
+__all__ = ["formed", "linear_layer", "out_lanes"]
+
+BUDGET = 0.17
+"""Share of a layer's multiplications that "auto" lets the filter form repeat (S0's overhead)."""
 
 
 def out_lanes(pe: int, steps: int) -> int:
@@ -73,18 +76,47 @@ def linear_layer(
         weight=_tiled(weight, fold.pixels).reshape(-1, pe, steps, fold.simd),
         weight_bits=node.weight_bits,
         bias=_tiled(bias, fold.pixels).reshape(-1, pe),
-        # A flip that wraps would be 0 modulo 3: one guard bit under a checksum.
-        acc_bits=acc_bits + (guard.modulus is not None),
+        # A flip that wraps would be 0 modulo 3: one guard bit under a residue. An exact sum tells
+        # +-2^k from +-2^k -+ 2^acc_bits.
+        acc_bits=acc_bits + isinstance(guard.modulus, int),
         group_lanes=pe // len(picks),
         picks=picks,
         pixels=fold.pixels,
         multiplier=fold.multiplier,
         weights=fold.weights,
         requantize=node.requantize,
-        modulus=guard.modulus,  # type: ignore[arg-type]
+        weight_code=guard.weights,
+        modulus=guard.modulus,
+        form=guard.form,
+        retry=guard.retry,
         macs=window.windows * fold.pixels * weight.size,
         **redundancy,
     )
+
+
+def formed(layer: LinearConfig) -> LinearConfig:
+    """The layer with the form of its checksum decided: "auto" is the filter form while it is cheap.
+
+    It flags the group that is wrong and needs no second copy of the weights. Above `BUDGET` of the
+    layer's multiplications the input form is taken where it needs fewer and ends in time. Raises
+    InputError where the input form is wanted and does not, or with retry.
+    """
+    if layer.modulus is None or layer.form == "filter":
+        return replace(layer, form="filter") if layer.form != "filter" else layer
+    check = replace(layer, form="input").input_check
+    if layer.form == "input":
+        if layer.retry:
+            raise InputError(
+                f"layer {layer.name}: the input form of a checksum knows only at a frame's end; "
+                'set retry = 0, or form = "filter"'
+            )
+        if check.refusal():
+            raise InputError(f'layer {layer.name}: {check.refusal()}; set form = "filter"')
+        return layer
+    filtered = layer.window.windows * check.words * layer.elements
+    cheap = layer.retry or filtered <= BUDGET * layer.macs
+    wanted = not cheap and check.macs < filtered and check.parallel
+    return replace(layer, form="input" if wanted else "filter")
 
 
 def _redundancy(node: Conv2d | Dense, fold: Fold, guard: Protection) -> dict[str, Any]:

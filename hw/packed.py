@@ -38,7 +38,7 @@ class PackedProducts(wiring.Component):
     extending the sign of wb gives wa 2^k + wb without an adder.
 
     Parameters: the layer's `config`, two lanes of `config.pairs`, the `site` of the registers,
-    which belong to both. Members: `address`, `act` as for `hw.lane.Lane`; `high`, `low`.
+    which belong to both. Members: `address`, `act`, `broken` as for `hw.lane.Lane`; `high`, `low`.
     Raises ValueError for lanes that are no pair of the layer.
     """
 
@@ -48,8 +48,10 @@ class PackedProducts(wiring.Component):
         self.config, self.pair, self.site = config, pair, site
         passes, _, steps, _ = config.weight.shape
         products = config.simd * half_bits(config)
+        self.code = config.lane_code(pair[0])
         super().__init__(
             {
+                **({"broken": Out(1)} if self.code != "none" else {}),
                 "address": In(clog2(passes * steps)),
                 "act": In(config.simd * config.act_bits),
                 "high": Out(products),
@@ -80,7 +82,11 @@ class PackedProducts(wiring.Component):
         low, high = codes(config, self.pair)
         rows = (high << bits) + (low & ((1 << bits) - 1))
         words = table(rows.tolist(), width)
-        word = weight_word(m, config, self.site, words, width * config.simd, self.address)
+        word, wrong = weight_word(
+            m, config, self.site, words, width * config.simd, self.address, self.code
+        )
+        if self.code != "none":
+            m.d.comb += self.broken.eq(wrong)
         found: list[Value] = []
         for i in range(config.simd):
             code = word.word_select(i, width)

@@ -15,8 +15,27 @@ REDUCE_CYCLES = 3
 """Cycles from a step's issue to its element in the result: address, read, combine."""
 
 
+class ReduceConfig(WindowedConfig):
+    """What pools and arg-max have in common."""
+
+    @property
+    def spoils(self) -> bool:
+        """Whether a check may find an element, or a register that combines them, wrong."""
+        return self.coded or self.compared
+
+    @property
+    def requantize_cycles(self) -> int:
+        """Cycles of a requantiser behind."""
+        return 0
+
+    @property
+    def reduce_cycles(self) -> int:
+        """Cycles from a step's issue to its elements in the result."""
+        return REDUCE_CYCLES
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PoolConfig(WindowedConfig):
+class PoolConfig(ReduceConfig):
     """Maximum or average over a window, `out_lanes` results at a time.
 
     `picks` are the elements of a step that each lane combines; the lanes of `pixels` adjacent
@@ -63,17 +82,12 @@ class PoolConfig(WindowedConfig):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArgMaxConfig(WindowedConfig):
+class ArgMaxConfig(ReduceConfig):
     """Index of the largest of a frame's elements, one element a step."""
 
     in_bits: int
     in_signed: bool
     elements: int
-
-    @property
-    def reduce_cycles(self) -> int:
-        """Cycles from a step's issue to its element in the result."""
-        return REDUCE_CYCLES
 
     @property
     def pipeline_cycles(self) -> int:

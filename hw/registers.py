@@ -50,15 +50,15 @@ class RegisterGroup:
         self._broken: dict[str, Value] = {}
         self._voted: dict[str, _Voted] = {}
 
-    def register(self, shape: Any, name: str, role: str) -> Signal:
-        """A register, 0 at first."""
+    def register(self, shape: Any, name: str, role: str, site: Site | None = None) -> Signal:
+        """A register, 0 at first; of another `site` where one group serves several lanes."""
         if self.mode == "tmr":
             value = Signal(shape, name=name)
             after = Signal.like(value, name=f"{name}_next")
             self._voted[name] = _Voted(value, after, role)
             self.m.d.comb += after.eq(value)
             return value
-        register = self.site.register(shape, name, role)
+        register = (site or self.site).register(shape, name, role)
         if self.mode == "parity":
             self._parity[name] = self.check(Cat(register), name, reset_less=not is_reset(role))
         if self.mode == "dup":
@@ -70,22 +70,16 @@ class RegisterGroup:
     def set(self, register: Signal, value: Any) -> None:
         """Assign `value` for the next cycle."""
         value = Value.cast(value)
-        if self.mode == "tmr":
+        if register.name in self._voted:
             self.m.d.comb += self._voted[register.name].after.eq(value)
             return
         self.m.d.sync += register.eq(value)
-        if self.mode == "parity":
-            new = _fitted(value, len(register))
-            self.m.d.sync += self._parity[register.name].eq(~new.xor())
-        if self.mode == "dup":
+        if register.name in self._parity:
+            fitted = _fitted(value, len(register))
+            self.m.d.sync += self._parity[register.name].eq(~fitted.xor())
+        if register.name in self._loads:
             _, new, load = self._loads[register.name]
             self.m.d.comb += [new.eq(value), load.eq(1)]
-
-    def hold(self, shape: Any, name: str, role: str, value: Any) -> Signal:
-        """A register that takes `value` in every cycle."""
-        register = self.register(shape, name, role)
-        self.set(register, value)
-        return register
 
     def fault(self, *registers: Signal) -> Value:
         """Whether one of these registers changed by itself, and nothing outvotes it."""

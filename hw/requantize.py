@@ -18,6 +18,7 @@ from .arith import rom
 from .config import clog2, multiplies_by_one, requantize_cycles
 from .site import Site
 from .threshold import Threshold
+from .unit_registers import BARE, UnitGuard, UnitRegisters
 
 __all__ = ["Requantizer", "requantizer"]
 
@@ -26,12 +27,16 @@ SPLIT_BITS = 17
 
 
 def requantizer(
-    kind: Requantize | Thresholds, channels: list[int], acc_bits: int, site: Site
+    kind: Requantize | Thresholds,
+    channels: list[int],
+    acc_bits: int,
+    site: Site,
+    guard: UnitGuard = BARE,
 ) -> Requantizer | Threshold:
     """The unit that takes an accumulator back to few bits; both kinds have the same members."""
     if isinstance(kind, Thresholds):
-        return Threshold(kind, channels, acc_bits, site)
-    return Requantizer(kind, channels, acc_bits, site)
+        return Threshold(kind, channels, acc_bits, site, guard)
+    return Requantizer(kind, channels, acc_bits, site, guard)
 
 
 class Requantizer(wiring.Component):
@@ -40,18 +45,28 @@ class Requantizer(wiring.Component):
     `cycles` is 2 when every multiplier is 1 and the shift common, else 3 (multiply, add and round,
     clamp). One value a cycle; never stalls; no reset.
 
-    Parameters: `kind`; `channels`, the channel of each table index; `acc_bits`; `site`.
+    Parameters: `kind`; `channels`, the channel of each table index; `acc_bits`; `site`; `guard`.
 
-    Members: `acc`; `index`, the table index of the value that is in `acc` one cycle later; `q`.
+    Members: `acc`; `index`, the table index of the value that is in `acc` one cycle later; `q`;
+    those of the guard.
     """
 
-    def __init__(self, kind: Requantize, channels: list[int], acc_bits: int, site: Site) -> None:
+    def __init__(
+        self,
+        kind: Requantize,
+        channels: list[int],
+        acc_bits: int,
+        site: Site,
+        guard: UnitGuard = BARE,
+    ) -> None:
         self.kind, self.channels, self.acc_bits, self.site = kind, channels, acc_bits, site
+        self.guard = guard
         super().__init__(
             {
                 "acc": In(signed(acc_bits)),
                 "index": In(clog2(len(channels))),
                 "q": Out(kind.out.bits),
+                **guard.members(kind.out.bits, self.cycles + 1),
             }
         )
 
@@ -62,7 +77,8 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        kind, site = self.kind, self.site
+        kind = self.kind
+        self.group = group = UnitRegisters(m, self.site, self.guard)
         shift = int(kind.shift.max())
         rounding = 1 << (shift - 1) if shift else 0
         bound, delay = self._bound(m)
@@ -80,17 +96,16 @@ class Requantizer(wiring.Component):
             products: list[Value] = []
             for at, part in parts:
                 full = part * multiplier
-                product = site.register(full.shape(), f"product_{at}", "requant")
-                m.d.sync += product.eq(full)
+                product = group.take(1, full.shape(), f"product_{at}", full)
                 products.append(product.shift_left(at))
             rounded = sum(products[1:], products[0]) + rounding
         # The cycle before the last: rounding; the shift is wiring.
-        total = site.register(rounded.shift_right(shift).shape(), "total", "requant")
-        m.d.sync += total.eq(rounded.shift_right(shift))
+        shifted = rounded.shift_right(shift)
+        total = group.take(self.cycles - 1, shifted.shape(), "total", shifted)
         # The last cycle: zero point, clamp, bound.
         low, high = kind.limits
         zero_point = kind.out.zero_point
-        q = site.register(signed(kind.out.bits + 1), "result", "requant")
+        q = group.result(self.cycles, signed(kind.out.bits + 1), "result")
         value, clamped = Signal.like(total + zero_point), Signal(signed(kind.out.bits + 1))
         m.d.comb += [
             value.eq(total + zero_point),
@@ -100,13 +115,17 @@ class Requantizer(wiring.Component):
         if bound is not None:
             limit = bound
             for rank in range(delay):
-                held = site.register(Value.cast(bound).shape(), f"bound_{rank}", "requant")
-                m.d.sync += held.eq(limit)
-                limit = held
+                limit = group.take(rank + 1, Value.cast(bound).shape(), f"bound_{rank}", limit)
             instead = limit if kind.bound_kind == "saturate" else zero_point
             result = Mux(clamped > limit, instead, clamped)
-        m.d.sync += q.eq(result)
+        group.set(q, result)
         m.d.comb += self.q.eq(q)
+        if self.guard.stream != "none":
+            code = group.code(self.cycles, result[: kind.out.bits])
+            m.d.comb += self.code.eq(code)
+        broken = group.broken(self.cycles + 1)
+        if self.guard.compared:
+            m.d.comb += self.broken.eq(broken)
         return m
 
     def _bound(self, m: Module) -> tuple[Any, int]:
@@ -129,6 +148,4 @@ class Requantizer(wiring.Component):
             else high.bit_length()
         )
         looked_up = rom(m, column, self.index, shape, f"{name}_table")
-        entry = self.site.register(shape, name, "requant")
-        m.d.sync += entry.eq(looked_up)
-        return entry
+        return self.group.take(0, shape, name, looked_up)

@@ -9,17 +9,22 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .arith import rom
+from .codes import check_word
 from .config import Turn, WindowedConfig, clog2
 from .control import ControlGroup, hold_alarm
 from .fifo import OutputFifo
+from .registers import Spoiled
 from .site import Site
 from .window import WindowBuffer
 
-__all__ = ["Sequencer", "assemble"]
+__all__ = ["USE_RANK", "Sequencer", "assemble", "read_elements"]
 
 MARKS = ("valid", "first", "last", "start", "begin", "end", "err")
 """A step; a group's first and last step; a window's first pass; a frame's first and last group;
 the frame was flagged upstream."""
+
+USE_RANK = 2
+"""Cycles from a step's issue to its elements and weights where they are used."""
 
 
 class Sequencer(wiring.Component):
@@ -32,10 +37,11 @@ class Sequencer(wiring.Component):
     Parameters: `config`; `delay`, cycles from a step's issue to its place in the accumulator; the
     `site` of the registers.
 
-    Members: `available`, `popped`, `idle` in; `issue`, `step`, `pass_`, `advance`, `start`,
-    `begin`, `end`, `address` (of the step's weights), marks of the step that is issued; `valid`,
-    `first`, `group` as they reach the accumulator; `done_*`, one cycle later, when a group is
-    complete that leaves; `alarm`, a control register was upset.
+    Members: `available`, `popped`, `idle` in; where checks find things (`config.spoils`) also
+    `spoiled`, whose bit r says that the step issued r cycles ago reads something wrong; `issue`,
+    `step`, `pass_`, `advance`, `start`, `begin`, `end`, `address` (of the step's weights), marks of
+    the step that is issued; `valid`, `first`, `group` as they reach the accumulator; `done_*`, one
+    cycle later, when a group is complete that leaves; `alarm`, a control register was upset.
 
     A pass that is computed three times counts as three. Its first two results wait: they take no
     credit; `done_keep_0` and `done_keep_1` mark them, `done_voted` the third where other results
@@ -46,12 +52,14 @@ class Sequencer(wiring.Component):
         self.config, self.delay, self.site = config, delay, site
         steps, passes = config.window.steps, len(config.window.passes)
         waiting = {f"done_{name}": Out(1) for name in self.kept}
+        more = self.more_members()
         super().__init__(
             {
                 "available": In(1),
                 "first_window": In(1),
                 "last_window": In(1),
                 "err_in": In(1),
+                **({"spoiled": In(delay)} if config.spoils else {}),
                 "popped": In(1),
                 "idle": In(1),
                 "issue": Out(1),
@@ -72,14 +80,22 @@ class Sequencer(wiring.Component):
                 "done_err": Out(1),
                 "done_group": Out(clog2(passes)),
                 **waiting,
+                **more,
             }
         )
+
+    def more_members(self) -> dict[str, Any]:
+        """Members of a sequencer that does more."""
+        return {}
 
     @property
     def done(self) -> dict[str, Signal]:
         """Marks of a complete group: valid, begin, end, err, group."""
         names = ("valid", "begin", "end", "err", "group")
         return {name: getattr(self, f"done_{name}") for name in names}
+
+    def resume(self, m: Module, group: ControlGroup, count: Signal) -> None:
+        """Groups are counted from another one on; here never."""
 
     def watch(self, m: Module, fifo: OutputFifo, under_way: list[Value]) -> None:
         """Nothing is under way when the pipeline, `under_way` and the FIFO are empty."""
@@ -168,12 +184,15 @@ class Sequencer(wiring.Component):
         for rank in range(1, self.delay):
             marks, parity = group.pipe(marks, str(rank), parity)
             valids.append(marks["valid"])
+            if self.config.spoils:
+                marks, parity = {**marks, "err": marks["err"] | self.spoiled[rank]}, None
         passes = len(self.config.window.passes)
         if passes > 1:
             count = group.register(clog2(passes), "group_count")
             m.d.comb += self.group.eq(Mux(marks["start"], 0, Mux(marks["first"], count + 1, count)))
             with m.If(marks["valid"]):
                 group.set(count, self.group)
+            self.resume(m, group, count)
             m.d.comb += self.done_group.eq(count)
         m.d.comb += [
             self.valid.eq(marks["valid"]),
@@ -183,6 +202,11 @@ class Sequencer(wiring.Component):
         complete = marks["valid"] & marks["last"]
         finished = {"valid": complete}
         finished |= {name: marks[name] for name in ("begin", "end", "err")}
+        if self.config.spoils and self.config.window.steps > 1:
+            spoiled = group.register(1, "spoiled")
+            finished["err"] = marks["err"] | (spoiled & ~marks["first"])
+            with m.If(marks["valid"]):
+                group.set(spoiled, finished["err"])
         if self.kept:
             leaves = self._is(m, self.group, "group_leaves", Turn.PLAIN, Turn.VOTED)
             finished["valid"] = complete & leaves
@@ -197,6 +221,17 @@ class Sequencer(wiring.Component):
             self.done_err.eq(done["err"]),
             *(getattr(self, f"done_{name}").eq(done[name]) for name in self.kept),
         ]
+
+
+def read_elements(m: Module, config: WindowedConfig, window: Any, spoiled: Spoiled) -> Value:
+    """The elements of a step, checked by their codes where they are used."""
+    act: Value = window.act
+    if not config.coded or config.direct:
+        return act
+    code, bits = config.in_code(0), config.window.lane_bits
+    act, wrong = check_word(m, code, act, window.code, bits)
+    spoiled.add(USE_RANK, wrong)
+    return act
 
 
 def assemble(
@@ -228,7 +263,7 @@ def assemble(
         layer.o.payload.eq(fifo.o.payload),
         fifo.o.ready.eq(layer.o.ready),
     ]
-    if layer.config.checked:
+    if layer.config.alarmed:
         alarms = window.alarm | control.alarm | fifo.alarm | alarm
         left = layer.o.valid & layer.o.ready & layer.o.payload.last
         flag = hold_alarm(m, layer.site, alarms, left)

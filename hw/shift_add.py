@@ -10,11 +10,13 @@ from amaranth.lib.wiring import In, Out
 
 from ..quant.ir import Requantize
 from .cmvm import Adder
+from .codes import check_word
 from .linear import Linear
 from .sequencer import Sequencer
 from .shift_config import ShiftConfig
 from .site import Site
 from .stream import beat_stream
+from .unit_registers import UnitGuard, UnitRegisters
 
 __all__ = ["Clamp", "Direct", "ShiftAdd", "ShiftLinear"]
 
@@ -114,22 +116,32 @@ def _sum(a: Value, b: Value, adder: Adder, bits: int) -> Value:
 class Clamp(wiring.Component):
     """q = clamp((acc >> s) + zp, lo, hi), a cycle later; the rounding term is in `acc`.
 
-    Parameters: `kind` (every multiplier 1, one shift, no bound), `acc_bits`, `site`. Members:
-    `acc`, `q`, and `index`, which nothing depends on.
+    Parameters: `kind` (every multiplier 1, one shift, no bound), `acc_bits`, `site`, `guard`.
+    Members: `acc`, `q`, and `index`, which nothing depends on; those of the guard.
     """
 
-    def __init__(self, kind: Requantize, acc_bits: int, site: Site) -> None:
-        self.kind, self.site = kind, site
-        super().__init__({"acc": In(signed(acc_bits)), "index": In(1), "q": Out(kind.out.bits)})
+    def __init__(self, kind: Requantize, acc_bits: int, site: Site, guard: UnitGuard) -> None:
+        self.kind, self.site, self.guard = kind, site, guard
+        members = guard.members(kind.out.bits, 2)
+        super().__init__(
+            {"acc": In(signed(acc_bits)), "index": In(1), "q": Out(kind.out.bits), **members}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         kind = self.kind
         low, high = kind.limits
         value = self.acc.shift_right(int(kind.shift[0])) + kind.out.zero_point
-        q = self.site.register(kind.out.bits, "result", "requant")
-        m.d.sync += q.eq(Mux(value < low, low, Mux(value > high, high, value)))
+        group = UnitRegisters(m, self.site, self.guard)
+        clamped = Mux(value < low, low, Mux(value > high, high, value))
+        q = group.result(1, kind.out.bits, "result")
+        group.set(q, clamped)
         m.d.comb += self.q.eq(q)
+        if self.guard.stream != "none":
+            m.d.comb += self.code.eq(group.code(1, clamped[: kind.out.bits]))
+        broken = group.broken(2)
+        if self.guard.compared:
+            m.d.comb += self.broken.eq(broken)
         return m
 
 
@@ -138,11 +150,13 @@ class Direct(wiring.Component):
 
     A word is accepted when its only step is issued. It has the members of `hw.window.WindowBuffer`
     that matter: `i`, `available`, `advance`, `first_window`, `last_window`, `err`, `alarm`, `act`;
-    `read`, `step` and `pass_` change nothing. There is no state to be upset.
+    `read`, `step` and `pass_` change nothing. There is no state to be upset. The word's code is
+    checked here.
     """
 
     def __init__(self, config: ShiftConfig) -> None:
         self.window = window = config.window
+        self.code = config.in_code(0)
         super().__init__(
             {
                 "i": In(beat_stream(window.word, window.lane_bits, window.code_bits)),
@@ -162,13 +176,18 @@ class Direct(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         word: Value = self.i.payload.data
+        err: Value = self.i.payload.err
+        if self.code != "none":
+            code = self.i.payload.code
+            word, wrong = check_word(m, self.code, word, code, self.window.lane_bits)
+            err = err | wrong
         if self.window.used:
             bits = self.window.lane_bits
             word = Cat(word.word_select(i, bits) for i in self.window.kept[0])
         m.d.comb += [
             self.available.eq(self.i.valid),
             self.i.ready.eq(self.advance),
-            self.err.eq(self.i.payload.err),
+            self.err.eq(err),
             self.act.eq(word),
         ]
         return m
@@ -188,7 +207,7 @@ class ShiftLinear(Linear):
     def _lanes(self, m: Module, window: Any, control: Sequencer) -> list[Value]:
         """The sums of all neurons."""
         m.submodules.shift_add = unit = ShiftAdd(self.config, self.site)
-        m.d.comb += unit.act.eq(window.act)
+        m.d.comb += unit.act.eq(self.act)
         return [getattr(unit, f"sum_{lane}") for lane in range(self.config.pe)]
 
     def _requantizer(self, lane: int) -> Any:
@@ -196,4 +215,4 @@ class ShiftLinear(Linear):
         if not self.config.clamps:
             return super()._requantizer(lane)
         assert isinstance(kind, Requantize)
-        return Clamp(kind, self.config.acc_bits, Site(self.config.name, lane))
+        return Clamp(kind, self.config.acc_bits, Site(self.config.name, lane), self.guard)

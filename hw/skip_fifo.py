@@ -8,6 +8,8 @@ from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .code_words import code_bits
+from .codes import check_marks, protect_marks
 from .config import clog2
 from .control import ControlGroup, hold_alarm
 from .site import Site
@@ -24,22 +26,26 @@ class SkipFifo(wiring.Component):
     that it may be a block RAM. The beats inside are counted by two pointers and a valid bit.
 
     Parameters: `lanes`, `lane_bits`, `depth`, the `site` of the registers, `control` as in
-    `hw.control`.
+    `hw.control`, `code`, that of the elements (`hw.code_words`): the marks in the memory have one
+    too, and a wrong one raises an alarm.
     Members: `i`, `o`. Raises ValueError for a depth below 1.
     """
 
     def __init__(
-        self, lanes: int, lane_bits: int, depth: int, site: Site, *, control: str = "none"
+        self,
+        lanes: int,
+        lane_bits: int,
+        depth: int,
+        site: Site,
+        *,
+        control: str = "none",
+        code: str = "none",
     ) -> None:
         if depth < 1:
             raise ValueError(f"depth must be >= 1, not {depth}")
-        self.depth, self.site, self.control = depth, site, control
-        super().__init__(
-            {
-                "i": In(beat_stream(lanes, lane_bits)),
-                "o": Out(beat_stream(lanes, lane_bits)),
-            }
-        )
+        self.depth, self.site, self.control, self.code = depth, site, control, code
+        signature = beat_stream(lanes, lane_bits, code_bits(code, lane_bits))
+        super().__init__({"i": In(signature), "o": Out(signature)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -48,7 +54,7 @@ class SkipFifo(wiring.Component):
         group = ControlGroup(m, site, self.control)
         head, tail = group.register(bits, "head"), group.register(bits, "tail")
         full = group.register(1, "full")
-        word: Any = Cat(self.i.payload)
+        word: Any = protect_marks(m, self.code, Cat(self.i.payload))
         store = memory.Memory(shape=unsigned(len(word)), depth=words, init=[])
         m.submodules.store = store
         write, read = store.write_port(), store.read_port(domain="comb")
@@ -74,10 +80,12 @@ class SkipFifo(wiring.Component):
             group.set(head, head + 1)
         with m.If(fetch | pop):
             group.set(full, fetch)
-        m.d.comb += Cat(self.o.payload).eq(held)
+        beat, wrong = check_marks(m, self.code, held, len(Cat(self.i.payload)))
+        m.d.comb += Cat(self.o.payload).eq(beat)
         alarm = group.finish()
-        if self.control == "parity":
+        if self.control == "parity" or self.code != "none":
             left = pop & self.o.payload.last
+            alarm = alarm if self.code == "none" else alarm | (full & wrong)
             flag = hold_alarm(m, site, alarm, left)
-            m.d.comb += self.o.payload.err.eq(held[-1] | flag)
+            m.d.comb += self.o.payload.err.eq(beat[-1] | flag)
         return m

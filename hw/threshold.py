@@ -15,6 +15,7 @@ from .arith import rom
 from .config import clog2, requantize_cycles
 from .site import Site
 from .threshold_ranks import Rank, index_ranks, threshold_ranks
+from .unit_registers import BARE, UnitGuard, UnitRegisters
 
 __all__ = ["Threshold"]
 
@@ -25,18 +26,28 @@ class Threshold(wiring.Component):
     `cycles` is the number of bits of the result: 1..4. One value a cycle; never stalls; no reset.
     A bipolar result is one bit, 1 for +1.
 
-    Parameters: `kind`; `channels`, the channel of each table index; `acc_bits`; `site`.
+    Parameters: `kind`; `channels`, the channel of each table index; `acc_bits`; `site`; `guard`.
 
-    Members: `acc`; `index`, the table index of the value that is in `acc` one cycle later; `q`.
+    Members: `acc`; `index`, the table index of the value that is in `acc` one cycle later; `q`;
+    those of the guard.
     """
 
-    def __init__(self, kind: Thresholds, channels: list[int], acc_bits: int, site: Site) -> None:
+    def __init__(
+        self,
+        kind: Thresholds,
+        channels: list[int],
+        acc_bits: int,
+        site: Site,
+        guard: UnitGuard = BARE,
+    ) -> None:
         self.kind, self.channels, self.acc_bits, self.site = kind, channels, acc_bits, site
+        self.guard = guard
         super().__init__(
             {
                 "acc": In(signed(acc_bits)),
                 "index": In(clog2(len(channels))),
                 "q": Out(kind.out.bits),
+                **guard.members(kind.out.bits, self.cycles + 1),
             }
         )
 
@@ -47,7 +58,8 @@ class Threshold(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        site, bits = self.site, self.kind.out.bits
+        bits = self.kind.out.bits
+        self.group = group = UnitRegisters(m, self.site, self.guard)
         ranks = threshold_ranks(self.kind, self.channels, self.acc_bits)
         acc: Value = self.acc
         found: Value = Cat()
@@ -63,23 +75,28 @@ class Threshold(wiring.Component):
             rank = ranks[number]
             key = Cat(found, indices[number]) if rank.by_index else found
             threshold = self._threshold(m, number, rank, key, bit)
-            later = site.register(signed(self.acc_bits), f"acc_{number}", "requant")
-            found = site.register(number, f"found_{number}", "requant")
-            m.d.sync += [later.eq(acc), found.eq(counted)]
+            later = group.at(number, signed(self.acc_bits), f"acc_{number}")
+            found = group.at(number, number, f"found_{number}")
+            group.set(later, acc)
+            group.set(found, counted)
             acc = later
         # A signed type starts at -2^(bits - 1): the top bit is the other way round.
         offset = 1 << (bits - 1) if self.kind.out.signed and not self.kind.out.bipolar else 0
-        result = site.register(bits, "result", "requant")
-        m.d.sync += result.eq(counted ^ offset)
+        result = group.result(bits, bits, "result")
+        group.set(result, counted ^ offset)
         m.d.comb += self.q.eq(result)
+        if self.guard.stream != "none":
+            m.d.comb += self.code.eq(group.code(bits, (counted ^ offset)[:bits]))
+        broken = group.broken(bits + 1)
+        if self.guard.compared:
+            m.d.comb += self.broken.eq(broken)
         return m
 
     def _indices(self, m: Module, count: int) -> list[Value]:
         """The table index in the cycle before `acc`, and in the `count` cycles from then on."""
         indices: list[Value] = [self.index]
         for number in range(count):
-            late = self.site.register(len(self.index), f"index_{number}", "requant")
-            m.d.sync += late.eq(indices[-1])
+            late = self.group.take(number, len(self.index), f"index_{number}", indices[-1])
             indices.append(late)
         return indices
 
@@ -94,6 +111,5 @@ class Threshold(wiring.Component):
             rom(m, values, key, signed(rank.bits), f"threshold_{number}_{choice}")
             for choice, values in enumerate(tables)
         ]
-        threshold = self.site.register(signed(rank.bits), f"threshold_{number}", "requant")
-        m.d.sync += threshold.eq(looked_up[0] if bit is None else Mux(bit, *reversed(looked_up)))
-        return threshold
+        chosen = looked_up[0] if bit is None else Mux(bit, *reversed(looked_up))
+        return self.group.take(number, signed(rank.bits), f"threshold_{number}", chosen)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd
+from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -157,12 +159,17 @@ def connect_streams(
     name: str,
     *,
     control: str,
+    code_bits: int = 0,
+    held: Callable[[Any], Any] = lambda unit: unit,
 ) -> None:
-    """Join `source` (a stream of lanes[0]) to `sink` (of lanes[1]) through converters."""
+    """Join `source` (a stream of lanes[0]) to `sink` (of lanes[1]) through converters.
+
+    `held` wraps each of them on its way into `m`.
+    """
     stream = source
     for kind, width, ratio in converters(*lanes):
-        unit = kind(width, bits, ratio, Site(name), control=control)
-        m.submodules[f"{name}_{kind.__name__.lower()}"] = unit
+        unit = kind(width, bits, ratio, Site(name), control=control, code_bits=code_bits)
+        m.submodules[f"{name}_{kind.__name__.lower()}"] = held(unit)
         connect(m, stream, unit.i)
         stream = unit.o
     connect(m, stream, sink)

@@ -10,16 +10,26 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arith import rom
+from .arith import repeated, rom
 from .config import WindowConfig, clog2
 from .control import ControlGroup
 from .site import Site
 from .stream import beat_stream
 
-__all__ = ["WindowBuffer"]
+__all__ = ["WindowBuffer", "reader_layout"]
+
+
+def reader_layout(config: WindowConfig) -> data.StructLayout:
+    """Where the reader stands: `window`, the position of a window's first word; `err`, its frame was
+    flagged upstream; `oy` and `ox`, its row and column, where there are several."""
+    fields = {"window": config.index_bits, "err": 1}
+    for name, count in zip(("oy", "ox"), config.out_size, strict=True):
+        if count > 1:
+            fields[name] = clog2(count)
+    return data.StructLayout(fields)
 
 
 class WindowBuffer(wiring.Component):
@@ -29,6 +39,10 @@ class WindowBuffer(wiring.Component):
     *claim* (its position); the reader takes it in cycle t + 1 at the earliest, or in the last cycle
     of the frame before, and may read from the cycle after. So one upset in a position cannot shift
     the frames that follow. Data of the step requested in cycle t is in `act` from cycle t + 2.
+
+    With `config.hold` the words of a window stay until `hw.retry` has its verdict, and the reader
+    can be sent back: `here`, where it stands; `replay`, it is to read at `again` instead; `held`,
+    the words from the position `oldest` on are still needed.
 
     Parameters: `config`, the `site` of its registers, how `control` is protected.
 
@@ -59,6 +73,10 @@ class WindowBuffer(wiring.Component):
             members["code"] = Out(elements * config.code_bits)
         if any(config.place_bits):
             members["place"] = Out(sum(config.place_bits))
+        if config.hold:
+            layout = reader_layout(config)
+            members |= {"here": Out(layout), "again": In(layout), "replay": In(1)}
+            members |= {"held": In(1), "oldest": In(config.index_bits)}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -75,11 +93,12 @@ class WindowBuffer(wiring.Component):
 
         # Writer: a word is refused while its slot is still needed, or a claim is still open.
         ahead = Signal(bits)
+        oldest, needed = self._oldest(window, active | claim_valid)
         m.d.comb += [
-            ahead.eq(written - window),
+            ahead.eq(written - oldest),
             self.i.ready.eq(
                 ~(self.i.payload.first & claim_valid)
-                & ~((active | claim_valid) & ~ahead[-1] & ahead[clog2(config.depth) : -1].any())
+                & ~(needed & ~ahead[-1] & ahead[clog2(config.depth) : -1].any())
             ),
         ]
         accept = Signal()
@@ -118,9 +137,15 @@ class WindowBuffer(wiring.Component):
             self.available.eq(active & (~whole[-1] | (position["tail"] & ~rest[-1]))),
         ]
         self._flag(m, group, accept, take, claim_valid)
-        self._read(m, group, accept, written, window, position)
+        self._read(m, group, accept, written, self._at(m, "window", window), position)
         m.d.comb += self.alarm.eq(group.finish())
         return m
+
+    def _oldest(self, window: Signal, needed: Value) -> tuple[Value, Value]:
+        """The first position that is needed, and whether any is."""
+        if not self.config.hold:
+            return window, needed
+        return Mux(self.held, self.oldest, window), needed | self.held
 
     def _modulo(self, value: int) -> int:
         return value % (1 << self.config.index_bits)
@@ -132,10 +157,12 @@ class WindowBuffer(wiring.Component):
         oy = group.register(range(max(rows, 2)), "oy")
         ox = group.register(range(max(columns, 2)), "ox")
         last_column = Signal()
+        y = self._at(m, "oy", oy) if rows > 1 else oy
+        x = self._at(m, "ox", ox) if columns > 1 else ox
         m.d.comb += [
-            last_column.eq(ox == columns - 1),
-            self.first_window.eq((oy == 0) & (ox == 0)),
-            self.last_window.eq((oy == rows - 1) & last_column),
+            last_column.eq(x == columns - 1),
+            self.first_window.eq((y == 0) & (x == 0)),
+            self.last_window.eq((y == rows - 1) & last_column),
         ]
         with m.If(self.advance):
             group.set(ox, Mux(last_column, 0, ox + 1))
@@ -160,9 +187,17 @@ class WindowBuffer(wiring.Component):
         return {
             "last_column": last_column,
             "tail": tail,
-            "rows": inside(rows, 0, config.height, oy, "rows_inside"),
-            "columns": inside(columns, 1, config.width, ox, "columns_inside"),
+            "rows": inside(rows, 0, config.height, y, "rows_inside"),
+            "columns": inside(columns, 1, config.width, x, "columns_inside"),
         }
+
+    def _at(self, m: Module, name: str, register: Signal) -> Value:
+        """Part of where the reader stands: the register's, unless a window is read again."""
+        if not self.config.hold:
+            return register
+        m.d.comb += self.here[name].eq(register)
+        found: Value = Mux(self.replay, self.again[name], register)
+        return found
 
     def _place(self, m: Module, oy: Signal, ox: Signal) -> Any:
         """How many rows and columns of the current window are inside, as classes."""
@@ -189,7 +224,7 @@ class WindowBuffer(wiring.Component):
                 group.set(err, err | beat.err)
         with m.If(take):
             group.set(err, waiting | (accept & ~beat.first & beat.err))
-        m.d.comb += self.err.eq(err)
+        m.d.comb += self.err.eq(self._at(m, "err", err))
 
     def _read(
         self,
@@ -197,7 +232,7 @@ class WindowBuffer(wiring.Component):
         group: ControlGroup,
         accept: Signal,
         written: Signal,
-        window: Signal,
+        window: Value,
         position: dict[str, Any],
     ) -> None:
         config, site = self.config, self.site
@@ -220,6 +255,7 @@ class WindowBuffer(wiring.Component):
                 group.set(address, window + base + offset)
             m.d.comb += read.addr.eq(address)
             fetched: Any = read.data[: len(data)]
+            fetched_code: Any = read.data[len(data) :]
             if config.padded:
                 rows = rom(
                     m, [t[0] for t in taps], self.step, clog2(config.kernel[0]), f"kh_{port}"
@@ -237,15 +273,17 @@ class WindowBuffer(wiring.Component):
                         ),
                     )
                 lane = config.pad_value % (1 << config.lane_bits)
-                fill = sum(lane << (i * config.lane_bits) for i in range(len(config.kept[port])))
+                fill = repeated(lane, config.lane_bits, len(config.kept[port]))
                 fetched = Mux(outside, Const(fill, len(data)), fetched)
+                fill = repeated(config.pad_code, config.code_bits, len(config.kept[port]))
+                fetched_code = Mux(outside, Const(fill, len(code)), fetched_code)
             # Cycle 2: the words.
             act = site.register(len(data), f"act_{port}", "activation")
             m.d.sync += act.eq(fetched)
             acts.append(act)
             if config.code_bits:
                 held = site.register(len(code), f"code_{port}", "activation")
-                m.d.sync += held.eq(read.data[len(data) :])
+                m.d.sync += held.eq(fetched_code)
                 codes.append(held)
         m.d.comb += self.act.eq(Cat(*acts))
         if config.code_bits:

@@ -29,10 +29,12 @@ class WindowConfig:
 
     Parameters: image `height` x `width` x `channels`; `kernel`, `stride`, `dilation` as (rows,
     columns), `padding` (top, left, bottom, right) filled with `pad_value`; `word` channels a word
-    of `lane_bits` (+ `code_bits`) each; `taps[step][port]`, what each read port fetches at each
-    step; `passes`, the channel word that each pass over the window starts from; `depth` words of
-    memory, a power of two; `counted`, the layer asks how many elements of a window are no padding.
-    `used`, where ports keep parts of the words: the elements of a word that each one keeps.
+    of `lane_bits` (+ `code_bits`, in the padding `pad_code`) each; `taps[step][port]`, what each
+    read port fetches at each step; `passes`, the channel word that each pass over the window starts
+    from; `depth` words of memory, a power of two; `counted`, the layer asks how many elements of a
+    window are no padding. `used`, where ports keep parts of the words: the elements of a word that
+    each one keeps.
+    `hold`: cycles for which the words of a window are kept after its last step, for `hw.retry`.
     `column_counts`, where a window covers several pixels' own windows (`hw.pixels`) and is
     `counted`: the kernel columns inside, for each column of windows and each of its pixels.
     """
@@ -51,9 +53,11 @@ class WindowConfig:
     depth: int
     pad_value: int = 0
     code_bits: int = 0
+    pad_code: int = 0
     counted: bool = False
     used: tuple[tuple[int, ...], ...] = ()
     column_counts: tuple[tuple[int, ...], ...] = ()
+    hold: int = 0
 
     @functools.cached_property
     def words_per_pixel(self) -> int:

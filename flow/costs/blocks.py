@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ...hw.code_words import code_bits, mark_code
 from ...hw.config import LayerConfig, WindowedConfig, clog2
 from ...hw.join_config import JoinConfig
 from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits, high_bits
 from ...hw.reduce_config import PoolConfig
+from .checks import check_products, check_row, check_store
 from .families import Blocks, Ram
-from .joins import element, scales
+from .joins import STREAM_MARKS, element, scales
 from .requantize import requantizers
+from .retry import log_words
 from .shapes import Shape, const, multiply
 from .thresholds import threshold_units
 
@@ -26,17 +29,15 @@ __all__ = [
     "place",
     "products",
     "single_lanes",
+    "weight_words",
 ]
-
-STREAM_MARKS = 3
-"""Bits of a beat beside its data: first, last, err."""
 
 
 @dataclass(slots=True)
 class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
-    `role` is weight, window, fifo, skip, column, checker or mark; `registered`: a register follows;
+    `role` is weight, window, fifo, skip, column, checker, bank or log; `registered`: a register follows;
     `resets`: that register takes another value than the word now and then; `apart`: no word is read
     while it is written, and Yosys proves it; `style`: where the circuit wants it, "block", "logic"
     or "auto".
@@ -101,10 +102,13 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
             width = kept * (window.lane_bits + window.code_bits)
             yield Memory("window", window.depth, width, ports, True, True, resets)
     checked = isinstance(layer, LinearConfig) and layer.modulus is not None
-    width = layer.out_lanes * layer.out_bits + STREAM_MARKS + checked
-    yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
+    yield Memory("fifo", layer.fifo_beats, _beat_bits(layer, checked), 1, True, False)
     if isinstance(layer, LinearConfig):
         yield from _weights(layer)
+        yield from _checks(layer)
+        if layer.retry:
+            for width in log_words(layer):
+                yield Memory("log", layer.log_groups, width, 1, True, False)
     if isinstance(layer, LinearConfig | PoolConfig):
         for unit in requantizers(layer):
             for bits in unit.columns:
@@ -114,12 +118,19 @@ def memories(layer: LayerConfig) -> Iterator[Memory]:
             yield Memory("column", search.entries, search.ranks[0].bits, 1, False, True)
 
 
+def _beat_bits(layer: LayerConfig, more: int = 0) -> int:
+    """Bits of a beat in the output FIFO; `more` marks than a stream's."""
+    marks = STREAM_MARKS + more
+    data = layer.out_lanes * (layer.out_bits + layer.out_code_bits)
+    return data + marks + code_bits(mark_code(layer.stream), marks)
+
+
 def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
-    for operand in layer.operands:
-        width = operand.lanes * operand.bits + STREAM_MARKS
+    for port, operand in enumerate(layer.operands):
+        width = operand.lanes * layer.operand_bits[port] + STREAM_MARKS
+        width += code_bits(mark_code(layer.in_code(port)), STREAM_MARKS)
         yield Memory("skip", 1 << clog2(operand.depth), width, 1, True, True, apart=True)
-    width = layer.out_lanes * layer.out_bits + STREAM_MARKS
-    yield Memory("fifo", layer.fifo_beats, width, 1, True, False)
+    yield Memory("fifo", layer.fifo_beats, _beat_bits(layer), 1, True, False)
     for unit in requantizers(layer):
         for bits in unit.columns:
             yield Memory("column", unit.entries, bits, 1, False, True)
@@ -128,20 +139,35 @@ def _join_memories(layer: JoinConfig) -> Iterator[Memory]:
 def _weights(layer: LinearConfig) -> Iterator[Memory]:
     if layer.constant_weights:
         return
-    passes, _, steps, simd = layer.weight.shape
-    depth, lanes = passes * steps, single_lanes(layer)
+    passes, _, steps, _ = layer.weight.shape
+    depth = passes * steps
     style = "block" if layer.block_weights else "logic"
-    if lanes:
-        width = layer.weight_bits * simd
-        yield Memory("weight", depth, width, lanes, False, True, style=style)
-    if layer.pairs:
-        width = (layer.weight_bits + high_bits(layer)) * simd
-        yield Memory("weight", depth, width, len(layer.pairs), False, True, style=style)
-    if layer.modulus:
-        width = layer.modulus.bit_length() * layer.elements
+    for width, count in weight_words(layer):
+        if count:
+            yield Memory("weight", depth, width, count, False, True, style=style)
+
+
+def _checks(layer: LinearConfig) -> Iterator[Memory]:
+    if not layer.modulus:
+        return
+    depth, width = check_row(layer)
+    if depth:
         yield Memory("checker", depth, width, 1, False, True)
-        if steps > 1:  # where a group begins and ends
-            yield Memory("mark", depth, 1, 2, False, True)
+    for depth, width in check_store(layer):  # two read ports, each with a copy
+        yield Memory("bank", depth, width, 2, True, False, apart=True)
+
+
+def weight_words(layer: LinearConfig) -> list[tuple[int, int]]:
+    """(bits, count) of the weight words of lone lanes, of pairs and of replicas, with codes."""
+    width, paired = (
+        layer.simd * bits for bits in (layer.weight_bits, layer.weight_bits + high_bits(layer))
+    )
+    replicas = 3 * len(layer.replicated)
+    if layer.weight_code == "none":
+        return [(width, single_lanes(layer)), (paired, len(layer.pairs))]
+    codes = [code_bits(layer.weight_code, bits) for bits in (width, paired)]
+    alone = single_lanes(layer) - replicas
+    return [(width + codes[0], alone), (paired + codes[1], len(layer.pairs)), (width, replicas)]
 
 
 def place(layer: LayerConfig, family: Blocks) -> list[Placed]:
@@ -171,6 +197,8 @@ def products(layer: LayerConfig) -> Iterator[Product]:
             yield from _constant_products(layer, act)
         elif layer.multiplier != "lut":
             yield from _lane_products(layer, act)
+        for bits, signs, weight_bits, result, count in check_products(layer):
+            yield Product("check", (bits, signs), (weight_bits, True), result, count)
     if isinstance(layer, JoinConfig):
         for operand, scale in zip(layer.operands, scales(layer), strict=False):
             if scale & (scale - 1):

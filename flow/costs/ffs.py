@@ -11,22 +11,23 @@ from math import gcd
 
 from ...hw.config import (
     ADDS_PER_RANK,
-    CHECK_CYCLES,
     LayerConfig,
     Turn,
     WindowConfig,
     WindowedConfig,
     clog2,
-    tree_levels,
 )
 from ...hw.join_config import JoinConfig
 from ...hw.linear_config import LinearConfig
-from ...hw.pairs import half_bits, high_bits
+from ...hw.pairs import half_bits
 from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...hw.shift_config import ShiftConfig
-from .blocks import single_lanes
+from ...hw.threshold_ranks import index_ranks
+from .blocks import single_lanes, weight_words
+from .checks import check_ffs
+from .retry import log_control, log_registers
 from .joins import join_registers
-from .registers import ALARM_BITS, Register, ff_bits, replicated
+from .registers import ALARM_BITS, Register, ff_bits, posted, replicated, results
 from .requantize import Requantizer, requantizers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
@@ -57,14 +58,16 @@ def _registers(layer: LayerConfig) -> Iterator[Register]:
     if isinstance(layer, JoinConfig):
         yield from join_registers(layer)
         for unit in requantizers(layer):
-            yield from _requantizer(unit)
+            yield from _requantizer(unit, layer)
         return
     assert isinstance(layer, WindowedConfig)
     if not layer.direct:
         yield from _window(layer.window)
     if layer.checked:
-        yield Register("parity", "checker", _parity_bits(layer))
+        yield Register("parity", "checker", _parity_bits(layer) + _spoiled(layer))
+    if layer.alarmed:
         yield Register("alarm", "checker", ALARM_BITS)
+    yield Register("spoiled", "control", 1, _spoiled(layer))
     match layer:
         case LinearConfig():
             yield from _linear(layer)
@@ -72,6 +75,11 @@ def _registers(layer: LayerConfig) -> Iterator[Register]:
             yield from _pool(layer)
         case ArgMaxConfig():
             yield from _argmax(layer)
+
+
+def _spoiled(layer: WindowedConfig) -> int:
+    """The mark of a group of which a step read something wrong."""
+    return int(layer.spoils and layer.window.steps > 1)
 
 
 def converter(lanes: int, sink: LayerConfig, port: int = 0) -> Iterator[Register]:
@@ -105,7 +113,8 @@ def _parity_bits(layer: WindowedConfig) -> int:
     match layer:
         case LinearConfig():
             addressed = not (layer.constant_weights or layer.block_weights)
-            return total + addressed + 3 * (layer.beats > 1) + layer.requantize_cycles
+            total += addressed + 3 * (layer.beats > 1) + layer.requantize_cycles
+            return total + log_control(layer)
         case PoolConfig():
             places = (delay - 1) * any(layer.window.place_bits)
             return total + layer.requantize_cycles + places
@@ -155,6 +164,10 @@ def _fifo(layer: LayerConfig) -> Iterator[Register]:
     if not isinstance(layer, LinearConfig) or not layer.modulus:
         yield Register("pointer", "control", bits, 2)
         return
+    if layer.by_frame:
+        yield Register("pointer", "control", bits, 3)
+        yield Register("waits", "control", 1)
+        return
     groups = layer.fifo_beats // layer.beats
     yield Register("pointer", "control", bits, 3)
     yield Register("recent", "control", 1, max(0, layer.verdict_cycles - 1))
@@ -162,21 +175,31 @@ def _fifo(layer: LayerConfig) -> Iterator[Register]:
     yield Register("verdict_pointer", "control", clog2(groups), 2)
 
 
-def _requantizer(unit: Requantizer) -> Iterator[Register]:
-    for bits in unit.columns:
-        yield Register("column", "requant", bits)
-    for bits in unit.products:
-        yield Register("product", "requant", bits)
-    yield Register("total", "requant", unit.total)
-    yield Register("q", "requant", unit.q)
+def _requantizer(unit: Requantizer, layer: LayerConfig) -> Iterator[Register]:
+    found = [Register("column", "requant", bits) for bits in unit.columns]
+    found += [Register("product", "requant", bits) for bits in unit.products]
+    found.append(Register("total", "requant", unit.total))
     if unit.bound:
-        yield Register("bound", "requant", unit.bound, unit.cycles - 1)
+        found.append(Register("bound", "requant", unit.bound, unit.cycles - 1))
+    yield from posted(found, layer.post)
+    yield from _result(layer, unit.q)
 
 
-def _threshold(unit: ThresholdUnit) -> Iterator[Register]:
-    yield Register("threshold", "requant", unit.threshold_bits)
-    yield Register("waiting", "requant", unit.waiting_bits)
-    yield Register("result", "requant", len(unit.ranks))
+def _result(layer: LayerConfig, bits: int, count: int = 1) -> Iterator[Register]:
+    """A result's register, and its code's."""
+    size = layer.out_code_bits
+    found = [Register("q", "requant", bits, count), Register("code", "requant", size, count)]
+    yield from results(found[: 1 + (size > 0)], layer.post, size > 0)
+
+
+def _threshold(unit: ThresholdUnit, layer: LayerConfig) -> Iterator[Register]:
+    later = len(unit.ranks) - 1
+    found = [Register("threshold", "requant", rank.bits) for rank in unit.ranks if rank.bits]
+    found.append(Register("acc", "requant", unit.acc_bits, later))
+    found += [Register("found", "requant", bits) for bits in range(1, later + 1)]
+    found.append(Register("index", "requant", clog2(unit.entries), index_ranks(unit.ranks)))
+    yield from posted(found, layer.post)
+    yield from _result(layer, len(unit.ranks))
 
 
 def _linear(layer: LinearConfig) -> Iterator[Register]:
@@ -200,24 +223,25 @@ def _linear(layer: LinearConfig) -> Iterator[Register]:
         yield from _lanes(layer)
     yield Register("result", "voter", layer.acc_bits, 2 * len(layer.voted))
     if layer.beats > 1:
-        yield Register("drain", "accumulator", layer.acc_bits * pe)
+        drain = Register("drain", "accumulator", layer.acc_bits * pe)
+        yield from posted([drain], layer.drain_post)
         yield Register("left", "control", layer.beats + 3)
         if indexed or layer.guarded:
             yield Register("index", "control", clog2(len(layer.turns) * layer.beats))
     yield from _fifo(layer)
     if layer.modulus:
-        yield from _checksum(layer)
+        yield from check_ffs(layer)
+    yield from log_registers(layer)
     for unit in units:
-        yield from _requantizer(unit)
+        yield from _requantizer(unit, layer)
     for search in searches:
-        yield from _threshold(search)
+        yield from _threshold(search, layer)
     yield Register("late", "control", late)
 
 
 def weight_columns(layer: LinearConfig) -> int:
-    """Bits of all lanes' weight words together."""
-    paired = len(layer.pairs) * (layer.weight_bits + high_bits(layer))
-    return layer.simd * (single_lanes(layer) * layer.weight_bits + paired)
+    """Bits of all lanes' weight words together, codes included."""
+    return sum(width * count for width, count in weight_words(layer))
 
 
 def _lanes(layer: LinearConfig) -> Iterator[Register]:
@@ -235,33 +259,7 @@ def _shift_adds(layer: ShiftConfig) -> Iterator[Register]:
     yield Register("node", "product", sum(delay.bits for delay in layer.delays))
     yield Register("acc", "accumulator", sum(layer.graph.bits[node] for node in layer.summed))
     if layer.clamps:
-        yield Register("q", "requant", layer.out_bits, layer.pe)
-
-
-def _checksum(layer: LinearConfig) -> Iterator[Register]:
-    assert layer.modulus is not None
-    r = layer.modulus.bit_length()
-    passes, _, steps, simd = layer.weight.shape
-    words, elements, adds = passes * steps, layer.elements, layer.checksum_adds
-    biased = passes > 1 and len({int(b) % layer.modulus for b in layer.bias.sum(axis=1)}) > 1
-    row = layer.checksum_rows % layer.modulus
-    read = elements if words > 1 else int((row != 0).sum())  # a constant 0 reads no element
-    ranks, sums, terms = tree_levels(simd), 0, elements
-    for _ in range(ranks):
-        terms = -(-terms // adds)
-        sums += terms
-    if words > 1:
-        yield Register("rows", "checker", clog2(words), 3)
-        yield Register("weights", "checker", r * elements)
-    yield Register("residue", "checker", r, read + elements + sums)
-    yield Register("marks", "checker", 1 + (3 + biased) * (3 + ranks))
-    if biased:
-        yield Register("count", "checker", clog2(passes))
-    yield Register("acc", "checker", r, 2)
-    yield Register("flags", "checker", 3)
-    yield Register("drained", "checker", r, layer.out_lanes + 1)
-    waits = max(0, layer.requantize_cycles - CHECK_CYCLES)
-    yield Register("verdict", "checker", CHECK_CYCLES + 2 * waits)
+        yield from _result(layer, layer.out_bits, layer.pe)
 
 
 def _pool(layer: PoolConfig) -> Iterator[Register]:
@@ -273,10 +271,14 @@ def _pool(layer: PoolConfig) -> Iterator[Register]:
     if indexed or layer.guarded:
         yield Register("place", "control", sum(layer.window.place_bits), delay - 1)
     bits = layer.acc_bits if layer.average else layer.window.lane_bits
-    yield Register("acc", "accumulator", bits, layer.out_lanes)
-    yield Register("tree", "accumulator", sum(pool_tree(layer)), layer.out_lanes)
+    found = [Register("acc", "accumulator", bits, layer.out_lanes)]
+    found += [Register("tree", "accumulator", bits, layer.out_lanes) for bits in pool_tree(layer)]
+    yield from posted(found, layer.post)
+    if not units and layer.out_code_bits:
+        code = Register("code", "accumulator", layer.out_code_bits, layer.out_lanes)
+        yield from results([code], layer.post, True)
     for unit in units:
-        yield from _requantizer(unit)
+        yield from _requantizer(unit, layer)
     if units:
         yield Register("late", "control", 4 * layer.requantize_cycles)
     yield from _fifo(layer)
@@ -299,7 +301,11 @@ def pool_tree(layer: PoolConfig) -> list[int]:
 
 def _argmax(layer: ArgMaxConfig) -> Iterator[Register]:
     yield from _sequencer(layer, layer.reduce_cycles, counted=False, addressed=False)
-    yield Register("best", "accumulator", layer.in_bits + layer.out_bits)
+    found = [Register("best", "accumulator", bits) for bits in (layer.in_bits, layer.out_bits)]
+    yield from posted(found, layer.post)
+    if layer.out_code_bits:
+        code = Register("code", "accumulator", layer.out_code_bits)
+        yield from results([code], layer.post, True)
     yield Register("count", "control", layer.out_bits)
     yield from _fifo(layer)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...hw.code_words import code_bits, mark_code
 from ...hw.config import clog2, requantize_cycles
 from ...hw.join_config import AddConfig, ConcatConfig, JoinConfig, MergeConfig, Operand, PadConfig
-from .registers import ALARM_BITS, Register, replicated
+from .registers import ALARM_BITS, Register, posted, replicated
 from .shapes import Shape, const, multiply
 
-__all__ = ["element", "fork_registers", "join_registers", "scales", "terms"]
+__all__ = ["STREAM_MARKS", "element", "fork_registers", "join_registers", "scales", "terms"]
+
+STREAM_MARKS = 3
+"""Bits of a beat beside its data: first, last, err."""
 
 OPERAND_REGISTERS = 3
 """Control registers of an operand's FIFO: head, tail, full."""
@@ -17,12 +21,14 @@ OPERAND_REGISTERS = 3
 
 def join_registers(layer: JoinConfig) -> Iterator[Register]:
     """Every register of a join but those of its requantisers; no converters."""
-    for operand in layer.operands:
+    for port, operand in enumerate(layer.operands):
         bits = clog2(1 << clog2(operand.depth)) + 1
         yield Register("pointer", "control", bits, 2)
         yield Register("full", "control", 1)
-        yield Register("held", "activation", operand.lanes * operand.bits + 3)
-        yield Register("element", "activation", operand.lanes * operand.bits)
+        word = operand.lanes * layer.operand_bits[port]
+        marks = STREAM_MARKS + code_bits(mark_code(layer.in_code(port)), STREAM_MARKS)
+        yield Register("held", "activation", word + marks)
+        yield Register("element", "activation", word)
     yield Register("used", "control", layer.fifo_beats.bit_length())
     yield Register("pointer", "control", clog2(layer.fifo_beats) + 1, 2)
     counters = _counters(layer)
@@ -31,18 +37,20 @@ def join_registers(layer: JoinConfig) -> Iterator[Register]:
     takes = 0 if isinstance(layer, AddConfig | MergeConfig) else len(layer.operands)
     if isinstance(layer, PadConfig) and layer.delayed:
         takes += 1
-        yield Register("before", "activation", layer.delayed * layer.out_bits)
+        size = layer.out_bits + layer.out_code_bits
+        yield from posted([Register("before", "activation", layer.delayed * size)], layer.post)
     ranks = layer.function_cycles + 1
     yield Register("marks", "control", (4 + takes) * ranks)
     yield Register("err_frame", "control", 1)
-    for shape in terms(layer):
-        yield Register("product", "requant", shape[0], layer.out_lanes)
-    for bits, cycles in _waits(layer):
-        yield Register("wait", "activation", bits, cycles)
+    found = [Register("product", "requant", shape[0], layer.out_lanes) for shape in terms(layer)]
+    found += [Register("wait", "activation", bits, cycles) for bits, cycles in _waits(layer)]
+    yield from posted(found, layer.post)
     if layer.checked:
         own = 1 + 2 + len(counters) + ranks + 1  # used, pointers, counters, marks, err_frame
         yield Register("parity", "checker", own + OPERAND_REGISTERS * len(layer.operands))
-        yield Register("alarm", "checker", ALARM_BITS, 1 + len(layer.operands))
+    codes = [layer.in_code(port) for port in range(len(layer.operands))]
+    alarms = layer.alarmed + sum(layer.checked or code != "none" for code in codes)
+    yield Register("alarm", "checker", ALARM_BITS, alarms)
 
 
 def fork_registers(readers: int, control: str) -> Iterator[Register]:
@@ -92,7 +100,7 @@ def _waits(layer: JoinConfig) -> list[tuple[int, int]]:
     pairs = zip(layer.operands, layer.requantize, strict=True)
     return [
         (
-            kind.out.bits if kind else operand.bits,
+            (kind.out.bits if kind else operand.bits) + layer.out_code_bits,
             (layer.function_cycles - requantize_cycles(kind)) * operand.lanes,
         )
         for operand, kind in pairs

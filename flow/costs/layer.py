@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...hw.config import INPUT, LayerConfig, inlet
+from ...hw.config import INPUT, LayerConfig, inlet, inlet_control
 from . import blocks, ffs, luts, mapped
 from .families import FAMILIES, Blocks
 from .joins import fork_registers
@@ -62,9 +62,9 @@ def layer_resources(layers: Sequence[LayerConfig], family: str) -> list[Resource
 def forks(layers: Sequence[LayerConfig]) -> list[tuple[Fork, ...]]:
     """For each layer the forks that belong to it: behind it, the input's to the first layer."""
     readers = Counter(source for layer in layers for source in layer.sources)
-    found = []
+    found, start = [], inlet_control(tuple(layers))
     for index, layer in enumerate(layers):
-        every = [(readers[layer.name], layer.control), (readers[INPUT] * (index == 0), "none")]
+        every = [(readers[layer.name], layer.control), (readers[INPUT] * (index == 0), start)]
         found.append(tuple(fork for fork in every if fork[0] > 1))
     return found
 

@@ -22,14 +22,17 @@ from ...hw.linear_config import LinearConfig
 from ...hw.pairs import half_bits
 from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...hw.shift_config import ShiftConfig
+from . import checks
 from .blocks import Placed, products, single_lanes
-from .columns import bits_of, changing, column_luts, distinct, rom_luts
+from .codes import guards
+from .columns import bits_of, changing, column_luts, rom_luts
 from .families import FAMILIES, Blocks
 from .ffs import Register, pool_tree
 from .mapped import distinct_weights
 from .packing import in_blocks, packed_sums, pairs_in_blocks, scaled_in_blocks, taken
 from .registers import REPLICAS
 from .requantize import Requantizer, distinct_columns, requantizers
+from .retry import log_words
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
 
@@ -41,10 +44,14 @@ TABLES = Path(__file__).parent / "tables"
 UNFITTED = {
     "shift_add_bits": 1.0,
     "shared_sum_bits": 1.0,
+    "check_luts": 1.0,
     "vote_bits": 1.0,
+    "code_luts": 1.0,
     "control_voter_bits": 1.6,
+    "replay_bits": 1.0,
 }
-"""LUTs of what the fitted designs lack: adders, voters, and a voter with its register's reload."""
+"""LUTs of what the fitted designs lack: adders, voters, a voter with its register's reload, codes.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +100,7 @@ def features(
     """
     found: dict[str, float] = {"layer": 1.0}
     _add(found, _control(layer, held))
+    _add(found, guards(layer, held, family.lut_inputs))
     for port, width in enumerate(lanes):
         _add(found, _converter(layer, width, port))
     if isinstance(layer, JoinConfig):
@@ -108,6 +116,8 @@ def features(
             found["clamp_bits"] = layer.clamps * layer.pe * layer.out_bits
         case LinearConfig():
             _add(found, _linear(layer, placed, family))
+            if layer.retry:  # what is issued comes from the counters or from the log
+                found["replay_bits"] = sum(log_words(layer))
             if layer.modulus:
                 _add(found, _checksum(layer, placed, family.lut_inputs))
         case PoolConfig():
@@ -267,19 +277,13 @@ def _multiplier_bits(layer: LinearConfig) -> tuple[int, int]:
 def _checksum(
     layer: LinearConfig, placed: Sequence[Placed], inputs: int
 ) -> Iterable[tuple[str, float]]:
-    assert layer.modulus is not None
-    r = layer.modulus.bit_length()
-    passes, _, steps, _ = layer.weight.shape
-    row, elements = layer.checksum_rows % layer.modulus, layer.elements
-    columns = bits_of(row, r)
-    act = r if layer.act_signed else min(r, layer.act_bits)
-    yield "checksum", r
-    yield "residue_bits", elements * max(0, layer.act_bits - r * (not layer.act_signed))
-    yield "drained_bits", layer.out_lanes * layer.acc_bits
-    yield "residue_sums", (elements + layer.out_lanes + 2) * r
-    yield "residue_products", act * int(changing(columns).sum())
+    check = layer.filter_check
+    moving = 0 if layer.by_frame else int(changing(bits_of(check.rows, check.weight_bits)).sum())
+    yield from checks.amounts(layer, moving, inputs)
     if not any(one.brams for one in placed if one.memory.role == "checker"):
-        yield from _weight_rom(passes * steps, distinct(columns), inputs)
+        words, columns = checks.lookups(layer)
+        if words:
+            yield from _weight_rom(words, columns, inputs)
 
 
 def _requantizers(units: tuple[Requantizer, ...], family: Blocks) -> Iterable[tuple[str, float]]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...hw.code_words import code_bits, encode_int
 from ...hw.config import ADDS_PER_RANK, LayerConfig, WindowedConfig, clog2, multiplies_by_one
 from ...hw.join_config import AddConfig, JoinConfig, PadConfig
 from ...hw.linear_config import LinearConfig
@@ -19,6 +20,7 @@ from ...hw.pairs import codes, high_bits
 from ...hw.reduce_config import ArgMaxConfig, PoolConfig
 from ...quant.ir import IntArray, Requantize
 from .blocks import Placed, single_lanes
+from .checks import merged
 from .columns import bits_of, distinct
 from .families import Blocks
 from .ffs import step_cycles, weight_columns
@@ -46,7 +48,8 @@ def added(layer: LayerConfig, placed: Sequence[Placed], family: Blocks, *, first
     if isinstance(layer, LinearConfig):
         total += _lanes(layer, placed)
         total -= _dropped(layer)
-        total += _checksum(layer, placed)
+        blocks = any(one.brams for one in placed if one.memory.role == "checker")
+        total -= merged(layer, in_block=blocks)
     if isinstance(layer, LinearConfig | PoolConfig):
         total += _requantizers(requantizers(layer), placed)
     if any(one.brams for one in placed if one.memory.role == "column"):
@@ -69,14 +72,15 @@ def _memories(placed: Sequence[Placed], family: Blocks) -> int:
     for one in placed:
         memory = one.memory
         if memory.written and one.ram is None:
-            total += memory.depth * memory.width * memory.count
+            copies = 1 if memory.role == "bank" else memory.count
+            total += memory.depth * memory.width * copies
         elif one.brams and (memory.apart or (memory.role == "window" and family.reads_old)):
             total -= memory.width * memory.count  # the block's own output register
         elif memory.role == "window" and one.brams:
             # The block's write comes a cycle late, beside a copy of the word for the reader.
             total += clog2(memory.depth) + 2 * memory.width + 1
             total += (1 - memory.width) * memory.count
-        elif memory.role in ("checker", "mark") and one.brams:
+        elif memory.role == "checker" and one.brams:
             total -= memory.width * memory.count
     return total
 
@@ -170,20 +174,6 @@ def _lanes(layer: LinearConfig, placed: Sequence[Placed]) -> int:
     return total - ranks * (whole - distinct_weights(layer))
 
 
-def _checksum(layer: LinearConfig, placed: Sequence[Placed]) -> int:
-    """Marks that repeat the sequencer's, equal columns of the row, residues of few bits."""
-    if not layer.modulus:
-        return 0
-    total, r = -(layer.lane_cycles - 1), layer.modulus.bit_length()
-    passes, _, steps, _ = layer.weight.shape
-    row = layer.checksum_rows % layer.modulus
-    if not layer.act_signed:
-        total -= max(0, r - layer.act_bits) * layer.elements
-    if passes * steps > 1 and not any(one.brams for one in placed if one.memory.role == "checker"):
-        total += distinct(bits_of(row, r)) - r * layer.elements
-    return total
-
-
 def _dropped(layer: LinearConfig) -> int:
     """Bits of waiting results that lie below the rounding and that no checksum reads."""
     kind = layer.requantize
@@ -206,10 +196,36 @@ def distinct_weights(layer: LinearConfig) -> int:
     for pair in layer.pairs:
         low, high = codes(layer, pair)
         columns += [bits_of(low, layer.weight_bits), bits_of(high, high_bits(layer))]
+    if layer.weight_code != "none":
+        columns += _codes(layer, [bits[:, lane] for lane in plain])
+        columns += _codes(layer, [_pair_words(layer, pair) for pair in layer.pairs])
     total = distinct(np.concatenate(columns, axis=1))
     for lane in layer.replicated:
         total += 3 * distinct(bits[:, lane])
     return total
+
+
+def _pair_words(layer: LinearConfig, pair: tuple[int, int]) -> IntArray:
+    """Bits (words, bits of a word) of what the lanes of a pair read."""
+    low, high = (
+        bits_of(values, bits).reshape(len(values), layer.simd, bits)
+        for values, bits in zip(
+            codes(layer, pair), (layer.weight_bits, high_bits(layer)), strict=True
+        )
+    )
+    return np.concatenate((low, high), axis=2).reshape(len(low), -1)
+
+
+def _codes(layer: LinearConfig, lanes: list[IntArray]) -> list[IntArray]:
+    """Columns of the codes of weight words, given as bits (words, bits of a word)."""
+    found = []
+    for words in lanes:
+        width = words.shape[1]
+        values = [sum(int(bit) << i for i, bit in enumerate(word)) for word in words]
+        made = [encode_int(layer.weight_code, value, width) for value in values]
+        size = code_bits(layer.weight_code, width)
+        found.append(np.array([[code >> i & 1 for i in range(size)] for code in made]))
+    return found
 
 
 def _unrolled(layer: LinearConfig) -> int:

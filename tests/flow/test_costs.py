@@ -88,6 +88,27 @@ def test_registers_of_more_networks(tmp_path, random_network, seed):
     assert estimated_registers(layers) == verilog_registers(layers, tmp_path)
 
 
+# Codes of streams and weights, guarded registers, control in triplicate, every kind of layer.
+@pytest.mark.parametrize("seed", [5, 8])
+def test_registers_of_guarded_layers(tmp_path, helper, seed):
+    check_guarded(tmp_path, helper("hw", "networks"), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(600, 640))
+def test_registers_of_more_guarded_layers(tmp_path, helper, seed):
+    check_guarded(tmp_path, helper("hw", "networks"), seed)
+
+
+def check_guarded(folder, networks, seed):
+    rng = np.random.default_rng(seed)
+    graph, folding, protection = (networks.random_dag, networks.random_network)[seed % 2](rng)
+    guarded = networks.harden(rng.spawn(1)[0], graph, protection)
+    layers = configure(graph, folding, guarded)
+
+    assert estimated_registers(layers) == verilog_registers(layers, folder)
+
+
 def test_a_bipolar_operand_takes_no_multiplier():
     rng = np.random.default_rng(0)
     node = Dense(

@@ -43,7 +43,8 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Upset:
-    """Flip bit `bit` of `register` in cycle `cycle` (0: the first that may take a word)."""
+    """Flip bit `bit` of `register` in cycle `cycle` (0: the first that may take a word; with
+    `reset_after` a negative one is before the reset, which is in cycle -1)."""
 
     register: Any
     bit: int
@@ -77,7 +78,7 @@ def run_network(
     missing, holds `LOST`. Options as for `run_stream`.
     """
     last = layers[-1]
-    windowed = len(layers) == 1 and isinstance(last, WindowedConfig)
+    windowed = len(layers) == 1 and isinstance(last, WindowedConfig) and not last.coded
     unit = layer_component(last) if windowed else Top(layers)
     run = run_stream(unit, pack(x, *inlet(layers)), **options)
     beats = last.beats_per_frame
@@ -138,7 +139,8 @@ def run_stream(
 
     async def warm_up(ctx: Any) -> None:
         ctx.set(source["valid"], 1)
-        for _ in range(reset_after):
+        for cycle in range(reset_after):
+            ctx.set(source["first"], cycle % len(frames[0]) == 0)
             ctx.set(source["data"], int(rng.integers(1 << min(62, len(source["data"])))))
             await ctx.tick()
         ctx.set(source["valid"], 0)
@@ -192,9 +194,10 @@ def run_stream(
         run.hung = len(run.data) < len(frames)
 
     async def strike(ctx: Any) -> None:
-        await _ticks(ctx, reset_after + 1)
-        cycle = 0
-        for flip in sorted(upsets(), key=lambda flip: flip.cycle):
+        flips = sorted(upsets(), key=lambda flip: flip.cycle)
+        cycle = min([0, *(flip.cycle for flip in flips)])
+        await _ticks(ctx, reset_after + 1 + cycle)
+        for flip in flips:
             if flip.cycle > cycle:
                 await _ticks(ctx, flip.cycle - cycle)
             cycle, bits = flip.cycle, flip.register.as_unsigned()

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from tercet.flow.folding.choices import broad_foldings
+from tercet.hw.code_words import CODES
 from tercet.hw.configure import Fold, Protection, circuit_nodes, configure
 from tercet.hw.timing import initiation_interval
 from tercet.quant import ir, ranges
@@ -80,6 +81,23 @@ def broad_network(
                 folding[node.name] = fold
         if initiation_interval(configure(graph, folding, protection)) <= MOST_CYCLES:
             return graph, folding, protection
+
+
+def harden(
+    rng: np.random.Generator, graph: ir.Graph, protection: dict[str, Protection]
+) -> dict[str, Protection]:
+    """The protection with codes of streams and weights, and guarded registers, drawn by `rng`."""
+    found = {}
+    for node in circuit_nodes(graph):
+        codes = {"weights": ("none", "parity", "secded")} if hasattr(node, "weight") else {}
+        codes |= {
+            "stream": CODES,
+            "post": ("none", "parity", "dup", "tmr"),
+            "control": ("none", "parity", "tmr"),
+        }
+        drawn = {key: str(rng.choice(values)) for key, values in codes.items()}
+        found[node.name] = dataclasses.replace(protection.get(node.name, NONE), **drawn)
+    return found
 
 
 def _broad(rng: np.random.Generator, graph: ir.Graph, node: ir.Node, *, free: bool) -> Fold | None:
