@@ -119,6 +119,7 @@ def test_holds(proof, tmp_path, report):
     assert answer.proved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proof", PROOFS, ids=name)
 def test_fails_when_it_is_broken(proof, tmp_path, report):
     cycles, intact = refute(proof, tmp_path)
