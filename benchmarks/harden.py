@@ -49,7 +49,7 @@ UNIFORM: dict[str, dict[str, Any]] = {
 """
 FOLDS = (Fold(2, 3), Fold(4, 4), Fold(2, 4))
 LINEAR = ("modulus", "neurons", "weights")
-MORE = (0.03, 0.1, 0.2)
+MORE = (0.015, 0.03, 0.05, 0.1, 0.15, 0.2)
 """Overheads at which the front is measured besides."""
 
 

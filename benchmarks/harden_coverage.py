@@ -46,6 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "control=tmr watchdog": {"control": "tmr", "watchdog": True},
     "checksum=3": {"modulus": 3},
     "checksum=7": {"modulus": 7},
+    "checksum=exact": {"modulus": "exact"},
+    "checksum=3 input": {"modulus": 3, "form": "input"},
     "tmr=spatial": {"neurons": "all"},
     "stream=parity": {"stream": "parity"},
     "stream=residue": {"stream": "residue"},
@@ -56,7 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "weights=parity": {"weights": "parity"},
     "weights=secded": {"weights": "secded"},
 }
-LINEAR = ("modulus", "neurons", "weights")
+LINEAR = ("modulus", "form", "neurons", "weights")
 """Fields of layers with weights only."""
 TABLE = Path(__file__).parent.parent / "flow/harden/tables/coverage.json"
 WRONG = (Outcome.SDC_CRITICAL, Outcome.SDC_TOLERABLE)
