@@ -13,7 +13,9 @@ import numpy as np
 
 from ..hw.config import LayerConfig
 from ..hw.configure import Fold, Protection, circuit_nodes, configure
+from ..hw.linear_config import LinearConfig
 from ..hw.timing import Timing, recurrence
+from ..hw.watchdog_config import WATCHDOG, WatchdogConfig, watchdog
 from ..quant.errors import InputError
 from ..quant.ir import Conv2d, Dense, Graph, IntArray
 from ..quant.names import printable
@@ -44,6 +46,11 @@ class Design:
     def timing(self) -> Timing:
         """Beat times of the first frames."""
         return self._timing
+
+    @property
+    def watchdog(self) -> WatchdogConfig | None:
+        """What guards the output, if the plan asks for it."""
+        return watchdog(self.layers, self.timing()) if self.plan.watchdog else None
 
     @functools.cached_property
     def _timing(self) -> Timing:
@@ -90,7 +97,14 @@ def arrange(
         for name, guard in protection.items()
     }
     layers = configure(moved, folding, placed)
-    return Design(graph, folding, plan, protection, layers, permutation)
+    if plan.watchdog and any(layer.name == WATCHDOG for layer in layers):
+        raise InputError(f"layer {WATCHDOG}: has the name of the plan's watchdog; rename the layer")
+    forms = {layer.name: layer.form for layer in layers if isinstance(layer, LinearConfig)}
+    decided = {
+        name: replace(guard, form=forms[name]) if guard.form == "auto" else guard
+        for name, guard in protection.items()
+    }
+    return Design(graph, folding, plan, decided, layers, permutation)
 
 
 def _wanted(

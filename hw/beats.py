@@ -109,12 +109,18 @@ class Stage:
     def visible(self) -> IntArray:
         """Cycle from which each beat stands at the FIFO's output, its predecessors gone."""
         layer = self.layer
-        behind = layer.steps - 1 + layer.pipeline_cycles + layer.commit_cycles
-        done = self.started[self.leaving] + behind
+        behind = layer.steps - 1 + layer.pipeline_cycles
+        done = (self.started[self.leaving] + behind)[:, None]
         spread = np.arange(layer.beats)
+        if isinstance(layer, LinearConfig) and layer.by_frame:
+            seen: IntArray = done + spread
+            groups = layer.beats_per_frame // layer.beats
+            last = slice(groups - 1, None, groups)
+            seen[last] = np.maximum(seen[last], done[last] + layer.commit_cycles)
+            return seen.ravel()
         if layer.commit_cycles or (isinstance(layer, LinearConfig) and layer.modulus):
             spread = np.zeros_like(spread)
-        beats: IntArray = (done[:, None] + spread).ravel()
+        beats: IntArray = (done + layer.commit_cycles + spread).ravel()
         return beats
 
     def bound(self) -> IntArray:
@@ -182,7 +188,7 @@ class _WindowStage(Stage):
 
     def writable(self, port: int) -> IntArray:
         """A word waits for its slot, a frame's first also for the claim before it."""
-        finished = np.concatenate(([-1], self.finished))
+        finished = np.concatenate(([-1], self.finished + self.layer.window.hold))
         ready = finished[np.minimum(self.slot_window, len(finished) - 1)] + 1
         ready[self.frame_starts[1:]] = np.maximum(
             ready[self.frame_starts[1:]], self.claims[:-1] + 1

@@ -11,7 +11,15 @@ from ...hw.linear_config import LinearConfig
 from .columns import bits_of, distinct
 from .registers import Register
 
-__all__ = ["amounts", "check_ffs", "check_row", "check_store", "lookups", "merged"]
+__all__ = [
+    "amounts",
+    "check_ffs",
+    "check_products",
+    "check_row",
+    "check_store",
+    "lookups",
+    "merged",
+]
 
 SIX_INPUTS = 0.85
 """LUTs of six inputs for one of four, in logic modulo 3."""
@@ -87,6 +95,25 @@ def check_store(layer: LinearConfig) -> list[tuple[int, int]]:
         (2 << (check.words - 1).bit_length(), check.element_bits * layer.elements),
         (2 << (check.results - 1).bit_length(), check.result_bits * layer.out_lanes),
     ]
+
+
+def check_products(layer: LinearConfig) -> Iterator[tuple[int, bool, int, int, int]]:
+    """Products that may take a DSP block: (bits of a, its sign, bits of b, of the result, count).
+
+    Exact ones only; those of residues are tables.
+    """
+    if layer.modulus != "exact":
+        return
+    if layer.by_frame:
+        walk = layer.input_check
+        if layer.multiplier in ("dsp", "dsp2"):
+            yield walk.element_bits, True, walk.weight_bits, walk.result_bits, walk.parallel
+        return
+    check = layer.filter_check
+    if layer.multiplier in ("dsp", "dsp2") or check.words == 1:
+        signs = layer.act_signed or layer.act_bipolar
+        bits = layer.act_bits + layer.act_bipolar
+        yield bits, signs, check.weight_bits, check.product_bits, len(check.used)
 
 
 def _columns(layer: LinearConfig) -> int:
@@ -167,5 +194,5 @@ def _exact(layer: LinearConfig, used: int) -> Iterable[tuple[str, float]]:
         size, terms = check.sum_bits, used
     yield "acc_bits", 2 * size
     yield "sum_bits", (terms + layer.out_lanes) * size
-    if layer.multiplier not in ("dsp", "dsp2"):
+    if not any(check_products(layer)):
         yield "multiplier_rows", terms * check.weight_bits * layer.act_bits

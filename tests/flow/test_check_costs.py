@@ -88,3 +88,4 @@ def test_a_larger_modulus_costs_more_and_exact_sums_most(family):
     assert plain.luts < found[0].luts < found[1].luts
     assert plain.ffs < found[0].ffs < found[1].ffs
     assert exact.rtl_ffs > found[0].rtl_ffs
+    assert exact.dsps - plain.dsps == 6  # a product for each element of a step
