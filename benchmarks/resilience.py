@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=20_000, help="upsets of each point")
     parser.add_argument("--keep", type=Path, help="JSON file of what was measured")
     parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--known", action="store_true", help="no campaign: what --keep holds only")
     parser.add_argument("--built", nargs="*", type=Path, default=[], help="build directories")
     options = parser.parse_args()
     known = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else {}
@@ -103,12 +104,16 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in options.cases:
         case = CASES[name]
+        if options.known and not any(key.startswith(f"{name}, ") for key in known):
+            continue
         graph = network(case)
         data = datasets.digits()
         select, test = (quantize_input(graph, x) for x in (data.select_x, data.test_x))
         for folding, plan in case.plans:
-            design = designed(graph, case.foldings[folding], plan, select)
             key = f"{name}, {folding} | {plan}"
+            if options.known and key not in known:
+                continue
+            design = designed(graph, case.foldings[folding], plan, select)
             if key not in known:
                 known[key] = struck(design, test, options.faults)
                 if options.keep:

@@ -14,7 +14,7 @@ from tercet.flow.cli import main
 from tercet.flow.costs.layer import layer_resources
 from tercet.flow.design import arrange, prepare
 from tercet.flow.plan import Plan
-from tercet.flow.resilience import resilience_estimate, sensitivity
+from tercet.flow.resilience import control, resilience_estimate, sensitivity
 from tercet.flow.resilience import table as tables
 from tercet.flow.resilience.control import rate, table
 from tercet.hw.configure import Fold, Protection
@@ -257,6 +257,19 @@ def test_control_constants_are_measured_and_fall_back_to_their_family():
         for family in families:
             assert 0 <= rate(kind, family, "parity") <= 1
             assert 0 <= rate(kind, family) <= 1
+
+
+def test_a_watchdog_counts_once_it_was_measured(monkeypatch):
+    counts = {
+        "none": {"Conv2d": {"used": [500, 1000]}},
+        "parity": {"Conv2d": {"used": [100, 1000]}},
+    }
+    monkeypatch.setattr(control, "table", lambda: counts)
+    unkept = rate.__wrapped__
+
+    assert unkept("Conv2d", "used", "parity, watchdog") == unkept("Conv2d", "used", "parity")
+    counts["parity, watchdog"] = {"Conv2d": {"used": [1, 1000]}}
+    assert unkept("Conv2d", "used", "parity, watchdog") == pytest.approx(0.001)
 
 
 def test_parity_lowers_the_rate_of_control():
