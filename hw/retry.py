@@ -120,7 +120,7 @@ class GroupLog(wiring.Component):
         counts, failed = Signal(), Signal()
         m.d.comb += [
             counts.eq(self.verdict & ~self.stop),
-            failed.eq(counts & self.bad & self.held & ~spent & (tries != self.config.retry)),
+            failed.eq(counts & bad & self.held & ~spent & (tries != self.config.retry)),
             self.release.eq(counts & ~failed),
         ]
         with m.If(failed):

@@ -200,6 +200,38 @@ def test_flips_of_weight_registers_are_mended_where_the_checksum_sees_them(bench
     assert not any(run.flagged)
 
 
+FLAGS = [
+    ("weight", {"weights": "parity"}),
+    ("requant", {"post": "dup"}),
+    ("accumulator", {"post": "parity"}),
+]
+
+
+@pytest.mark.parametrize(("role", "guard"), FLAGS)
+def test_what_a_check_of_a_register_flags_is_mended_as_well(bench, registers, role, guard):
+    """Upsets at random; registers behind the requantiser are not the checksum's."""
+    graph, (layer,) = convolution(Fold(2, 3), **guard)
+    distance = 3 * retry_cycles(layer)
+    x = random_frames(graph, 40 * distance // layer.cycles_per_frame + 3, 0)
+
+    def upsets():
+        rng, chosen = np.random.default_rng(1), held(registers, role)
+        struck = [chosen[rng.integers(len(chosen))] for _ in range(40)]
+        cycles = 50 + np.arange(40) * distance + rng.integers(0, 9, 40)
+        return [
+            bench.Upset(r, int(rng.integers(len(r))), int(cycle))
+            for r, cycle in zip(struck, cycles, strict=True)
+        ]
+
+    run, found = bench.run_network((layer,), x, upsets=upsets)
+
+    assert run.landed == 40
+    assert (found == reference.run(graph, x).reshape(len(x), -1)).all()
+    assert not any(run.flagged)
+    late = run.last_cycles[-1] - recurrence((layer,), len(x)).last_beat_cycles[-1]
+    assert late >= 5 * retry_cycles(layer)
+
+
 @pytest.mark.parametrize("control", CONTROL)
 def test_a_group_is_late_by_the_formula(bench, registers, control):
     graph, (layer,) = convolution(Fold(2, 3), control=control)
