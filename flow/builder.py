@@ -22,6 +22,7 @@ from ..hw.join_config import JoinConfig
 from ..hw.linear_config import LinearConfig
 from ..hw.site import ROLES
 from ..hw.timing import Timing
+from ..hw.top import retries
 from ..quant import serialize
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
@@ -114,7 +115,7 @@ def build_design(
     _check_output(out)
     with _staged(out) as work:
         tell("writing the Verilog")
-        verilog = emit(design.layers, work)
+        verilog = emit(design.layers, work, design.watchdog)
         tell("naming every register")
         found = sites.enumerate(verilog, TOP, contents=False)
         registers = [register.to_json() for register in found]
@@ -233,6 +234,7 @@ def _manifest(
             {"layer": layer.name, **_stream(layer, f"tap_{layer.name}_", design.permutation)}
             for layer in layers
         ],
+        **_counters(layers),
         "layers": [_layer(layer, design.folding) for layer in layers],
         "latency_cycles": timing.latency_cycles,
         "initiation_interval": timing.initiation_interval,
@@ -247,6 +249,15 @@ def _manifest(
         "protection": {name: vars(guard) for name, guard in design.protection.items()},
         "folding": folding_json({layer.name: design.folding[layer.name] for layer in layers}),
     }
+
+
+def _counters(layers: tuple[LayerConfig, ...]) -> dict[str, Any]:
+    """Where a bench sees that something was computed again: a port, and a wire for each layer."""
+    names = retries(layers)
+    if not names:
+        return {}
+    wires = {name: f"retry_{name}" for name in names}
+    return {"counters": {"retried": "o_retried"}, "retries": wires}
 
 
 def _signals(prefix: str) -> dict[str, str]:

@@ -23,8 +23,11 @@ __all__ = ["WindowBuffer", "reader_layout"]
 
 
 def reader_layout(config: WindowConfig) -> data.StructLayout:
-    """Where the reader stands: `window`, the position of a window's first word; `err`, its frame was
-    flagged upstream; `oy` and `ox`, its row and column, where there are several."""
+    """Where the reader stands.
+
+    Fields: `window`, the position of a window's first word; `err`, its frame was flagged upstream;
+    `oy` and `ox`, its row and column, where there are several.
+    """
     fields = {"window": config.index_bits, "err": 1}
     for name, count in zip(("oy", "ox"), config.out_size, strict=True):
         if count > 1:

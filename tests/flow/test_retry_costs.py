@@ -40,9 +40,7 @@ def test_registers_of_the_verilog(tmp_path, helper, random_network, seed, contro
 
 
 def dense(retry):
-    node = ir.Dense(
-        name="fc", inputs=("x",), weight=np.ones((8, 16), int), bias=np.zeros(8, int)
-    )
+    node = ir.Dense(name="fc", inputs=("x",), weight=np.ones((8, 16), int), bias=np.zeros(8, int))
     graph = ir.Graph("g", "x", (16,), ir.TensorType(4, False), (node,), "fc")
     guard = Protection(modulus=3, retry=retry)
     return configure(graph, {"fc": Fold(2, 4)}, {"fc": guard})[0]

@@ -144,7 +144,9 @@ def test_every_flip_of_product_and_accumulator_is_mended(bench, registers, fold,
     period = -(-(retry_cycles(layer) + layer.verdict_delay) // interval) * interval
 
     def upsets():
-        bits = [(r, bit) for r in held(registers, "product", "accumulator") for bit in range(len(r))]
+        bits = [
+            (r, bit) for r in held(registers, "product", "accumulator") for bit in range(len(r))
+        ]
         places = enumerate(itertools.product(bits, range(interval)))
         return [bench.Upset(r, bit, n * period + 20 + cycle) for n, ((r, bit), cycle) in places]
 
