@@ -27,7 +27,8 @@ def guards(
     layer: LayerConfig, held: Sequence[Register], inputs: int
 ) -> Iterable[tuple[str, float]]:
     """Features of a layer's codes and guarded registers; `inputs` of a look-up table."""
-    yield "code_luts", _streams(layer, inputs) + _weights(layer, inputs)
+    if coded := _streams(layer, inputs) + _weights(layer, inputs):
+        yield "code_luts", coded
     bits = sum(register.total for register in held if register.role in _guarded(layer))
     if layer.post == "tmr":
         yield "vote_bits", bits // REPLICAS

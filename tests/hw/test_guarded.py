@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amaranth.lib import memory
 
 from tercet.hw.config import inlet
 from tercet.hw.configure import Fold, Protection, configure
@@ -124,28 +125,62 @@ GAP = 5
 """Frames between two upsets: what one does is over before the next."""
 
 
-def strike_all(bench, registers, op, guard, most):
-    """(wrong frames without a flag, wrong frames with one, upsets) of protected registers."""
+class Row:
+    """A word of a memory in place of a register."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def as_unsigned(self):
+        return self.row
+
+    def __len__(self):
+        return len(self.row)
+
+
+@pytest.fixture
+def words(monkeypatch):
+    """The words of the memories that are made during the test."""
+    made, make = [], memory.Memory.__init__
+
+    def record(self, *args, **options):
+        make(self, *args, **options)
+        made.extend(Row(self.data[i]) for i in range(self.depth))
+
+    monkeypatch.setattr(memory.Memory, "__init__", record)
+    return made
+
+
+def struck(registers, linear):
+    """Registers that a protection covers: a lane's own are a checksum's."""
+    roles = ROLES if linear else ROLES | {"accumulator"}
+    found = [r for r in registers if r.attrs["role"] in roles]
+    return found + [r for r in registers if linear and r.name == "results"]
+
+
+def strike_all(bench, targets, op, guard, most, *, back=False):
+    """(wrong frames without a flag, wrong frames with one) over upsets of `targets()`.
+
+    `back`: two frames later the same bit is flipped once more.
+    """
     graph, folding = small(op)
     layers = configure(graph, folding, {"d": guard})
-    linear = op in ("requantize", "drain", "thresholds")
     rng = np.random.default_rng(1)
     interval = recurrence(layers, 4).initiation_interval
-    roles = ROLES if linear else ROLES | {"accumulator"}
     count = most * GAP
     x = frames(rng, graph, count)
     want = reference.run(graph, x).reshape(count, -1)
 
     def upsets():
-        struck = [r for r in registers if r.attrs["role"] in roles]
-        struck += [r for r in registers if linear and r.name == "results"]
-        bits = [(r, bit) for r in struck for bit in range(len(r))]
-        places = [bits[i % len(bits)] for i in rng.permutation(most)]
+        bits = [(target, bit) for target in targets() for bit in range(len(target))]
+        places = [bits[i % len(bits)] for i in rng.permutation(max(most, len(bits)))[:most]]
         at = [(GAP * i + 2) * interval + int(rng.integers(interval)) for i in range(most)]
-        return [bench.Upset(*place, cycle) for place, cycle in zip(places, at, strict=True)]
+        pairs = list(zip(places, at, strict=True))
+        again = [bench.Upset(*place, cycle + 2 * interval) for place, cycle in pairs if back]
+        return [bench.Upset(*place, cycle) for place, cycle in pairs] + again
 
     run, found = bench.run_network(layers, x.reshape(count, -1), upsets=upsets, limit=10**6)
-    assert run.landed == most
+    assert run.landed == most * (1 + back)
     assert not run.hung
     lanes, wrong = layers[-1].out_lanes, found != want
     firsts = [int(np.flatnonzero(row)[0]) // lanes if row.any() else None for row in wrong]
@@ -157,10 +192,15 @@ def strike_all(bench, registers, op, guard, most):
     return flags.count(False), flags.count(True)
 
 
+def strike_registers(bench, registers, op, guard, most):
+    linear = op in ("requantize", "drain", "thresholds")
+    return strike_all(bench, lambda: struck(registers, linear), op, guard, most)
+
+
 @pytest.mark.parametrize("op", LAYERS)
 @pytest.mark.parametrize("guard", [TWIN, SECDED], ids=["twin", "secded"])
 def test_upsets_are_flagged_or_outvoted(bench, registers, op, guard):
-    silent, flagged = strike_all(bench, registers, op, guard, most=30)
+    silent, flagged = strike_registers(bench, registers, op, guard, most=30)
 
     assert silent == 0
     assert guard is not SECDED or flagged == 0
@@ -170,14 +210,23 @@ def test_upsets_are_flagged_or_outvoted(bench, registers, op, guard):
 @pytest.mark.parametrize("op", LAYERS)
 @pytest.mark.parametrize("guard", [PARITY, TWIN, SECDED], ids=["parity", "twin", "secded"])
 def test_many_upsets_are_flagged_or_outvoted(bench, registers, op, guard):
-    silent, flagged = strike_all(bench, registers, op, guard, most=1000)
+    silent, flagged = strike_registers(bench, registers, op, guard, most=1000)
 
     assert silent == 0
     assert (flagged == 0) == (guard is SECDED)
 
 
+@pytest.mark.parametrize("op", ["drain", "maxpool", "add"])
+@pytest.mark.parametrize("guard", [PARITY, SECDED], ids=["parity", "secded"])
+def test_upsets_of_memories_are_flagged_or_corrected(bench, words, op, guard):
+    silent, flagged = strike_all(bench, lambda: words, op, guard, most=30, back=True)
+
+    assert silent == 0
+    assert guard is not SECDED or flagged == 0
+
+
 def test_without_protection_the_same_upsets_pass(bench, registers):
-    silent, flagged = strike_all(bench, registers, "requantize", Protection(), most=40)
+    silent, flagged = strike_registers(bench, registers, "requantize", Protection(), most=40)
 
     assert silent > 0
     assert flagged == 0
