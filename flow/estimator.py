@@ -12,6 +12,7 @@ from typing import Any
 
 from ..hw.configure import Fold
 from ..hw.linear_config import LinearConfig
+from ..hw.watchdog_config import WATCHDOG
 from ..quant.errors import InputError
 from ..quant.ir import Graph, IntArray
 from . import targets
@@ -20,6 +21,7 @@ from .costs.blocks import products
 from .costs.families import FAMILIES, Blocks
 from .costs.layer import layer_resources
 from .costs.packing import saves_blocks
+from .costs.watchdog import watchdog_resources
 from .design import Design, prepare
 from .folding import Goal
 from .plan import Plan
@@ -171,6 +173,10 @@ def _cost(design: Design, target: Target) -> Cost:
         counts = (one.luts, one.ffs, one.rtl_ffs, one.dsps, one.brams)
         end = timing.layers[layer.name][0]
         found.append(LayerCost(layer.name, layer.op, *counts, end, layer.cycles_per_frame))
+    if design.watchdog is not None:
+        one = watchdog_resources(design.watchdog, model)
+        counts = (one.luts, one.ffs, one.rtl_ffs, one.dsps, one.brams)
+        found.append(LayerCost(WATCHDOG, "Watchdog", *counts, timing.latency_cycles, 1))
     return Cost(
         target=target.name,
         luts=_total([layer.luts for layer in found]),

@@ -14,10 +14,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .config import clog2
 from .control import ControlGroup
 from .site import Site
 from .stream import beat_stream
-from .watchdog_config import WatchdogConfig, clog2
+from .watchdog_config import WATCHDOG, WatchdogConfig
 
 __all__ = ["Watchdog"]
 
@@ -52,7 +53,7 @@ class Watchdog(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        group = ControlGroup(m, Site("watchdog"), "tmr")
+        group = ControlGroup(m, Site(WATCHDOG), "tmr")
         inside = group.register(config.frame_bits, "inside")
         partial = group.register(1, "partial")
         drain = group.register(1, "drain")

@@ -9,7 +9,10 @@ from math import ceil
 from .config import LayerConfig, clog2
 from .timing import Timing
 
-__all__ = ["WatchdogConfig", "watchdog"]
+__all__ = ["WATCHDOG", "WatchdogConfig", "watchdog"]
+
+WATCHDOG = "watchdog"
+"""Name of the module, and of the layer that its registers belong to."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,19 @@ class WatchdogConfig:
 
     @property
     def register_bits(self) -> int:
-        """Bits of the watchdog's registers, three times each: frames, partial, beat, timer, drain."""
+        """Bits of the registers, each held three times: frames, partial, beat, timer, drain."""
         return self.frame_bits + clog2(self.beats) + clog2(self.limit + 1) + 2
 
 
 def watchdog(layers: Sequence[LayerConfig], timing: Timing) -> WatchdogConfig:
-    """The watchdog of a network: it waits twice as long as a frame may take without a fault."""
+    """The watchdog of a network: it waits an interval longer than a frame takes without a fault."""
     last = layers[-1]
     inside = sum(
         ceil(layer.fifo_beats / (layer.groups_per_frame * layer.beats)) + 2 * len(layer.sources)
         for layer in layers
     )
     retries = max((getattr(layer, "retry", 0) for layer in layers), default=0)
-    limit = 2 * (1 + retries) * (timing.latency_cycles + timing.initiation_interval)
+    limit = (1 + retries) * (timing.latency_cycles + timing.initiation_interval)
     return WatchdogConfig(
         beats=last.groups_per_frame * last.beats,
         frames=inside,
