@@ -73,7 +73,9 @@ class Top(wiring.Component):
             raise ValueError("layers must not be empty")
         self.layers = layers
         last = layers[-1]
-        self.watchdog = watchdog and Watchdog(watchdog, last.out_lanes, last.out_bits)
+        self.watchdog: Watchdog | None = None
+        if watchdog is not None:
+            self.watchdog = Watchdog(watchdog, last.out_lanes, last.out_bits)
         self.inlet = inlet(layers)
         lanes, bits = self.inlet
         self.retried: list[Any] = []
