@@ -74,10 +74,10 @@ class FilterCheck:
         """Words of the row memory, (turns * steps, used elements): minus the sums of weights."""
         layer = self.layer
         _, _, steps, _ = layer.weight.shape
-        rows = -layer.checksum_rows.reshape(-1, steps, layer.elements)
-        rows = rows[list(layer.turn_passes)].reshape(-1, layer.elements)
-        rows = rows[:, list(self.used)]
-        return rows % self.modulus if self.modulus else rows
+        passes = -layer.checksum_rows.reshape(-1, steps, layer.elements)
+        rows = passes[list(layer.turn_passes)].reshape(-1, layer.elements)
+        used: IntArray = rows[:, list(self.used)]
+        return used % self.modulus if self.modulus else used
 
     @functools.cached_property
     def used(self) -> tuple[int, ...]:

@@ -173,15 +173,16 @@ def _tables(layer: LinearConfig, used: int) -> float:
     words = 2 * ceil(layer.acc_bits / 2) * layer.out_lanes
     elements = 2 * max(1, ceil(layer.act_bits / 2) - 1) * used
     if layer.by_frame:
-        check = layer.input_check
-        counts = (check.parts, layer.steps, layer.out_lanes, check.results)
-        bits = sum(map(_count, counts)) + clog2(check.macs // check.parallel)
-        picked = check.parallel * (4 + layer.elements)
+        walk = layer.input_check
+        counts = (walk.parts, layer.steps, layer.out_lanes, walk.results)
+        bits = sum(map(_count, counts)) + clog2(walk.macs // walk.parallel)
+        picked = walk.parallel * (4 + layer.elements)
         return words + 4 * layer.out_lanes + elements + 4 * used + picked + 2 * bits + 20
     check = layer.filter_check
     multiplied = 2 * used * (check.words > 1)
     counter = 2 * clog2(check.words) if check.words > 1 else 0
-    return words + elements + multiplied + 2 * (used + check.biased) + 2 * check.parts + counter + 6
+    summed = 2 * (used + check.biased + check.parts)
+    return words + elements + multiplied + summed + counter + 6
 
 
 def _exact(layer: LinearConfig, used: int) -> Iterable[tuple[str, float]]:
