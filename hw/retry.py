@@ -149,7 +149,7 @@ class GroupLog(wiring.Component):
         if config.retries_flags:
             asked.append(place.err)
         if config.repeated:  # a group of three turns leaves with its first
-            thrice = [turn == Turn.FIRST for turn in turns]
+            thrice = [int(turn == Turn.FIRST) for turn in turns]
             asked.append(rom(m, thrice, self.entry.pass_, 1, "thrice"))
         oldest = self._memory(m, "oldest", Cat(*asked), head, tail)
         m.d.comb += [
