@@ -37,6 +37,10 @@ VARIANTS: dict[str, Plan] = {
     "plain": Plan(),
     "checksum": Plan(Settings(Checksum(3))),
     "checksum+tmr": Plan(Settings(Checksum(3), Tmr(share=0.2))),
+    "codes+watchdog": Plan(
+        Settings(Checksum(3), control="parity", stream="parity", post="parity", weights="parity"),
+        watchdog=True,
+    ),
 }
 
 

@@ -224,8 +224,8 @@ def _against_plain(variant: Result) -> str:
     ratio = variant["sdc_ratio"]
     if ratio is None or ratio["value"] is None:
         return "-"
-    high = "-" if ratio["high"] is None else f"{ratio['high']:.3f}"
-    return f"{ratio['value']:.3f} ({ratio['low']:.3f} to {high})"
+    high = "-" if ratio["high"] is None else f"{ratio['high']:.4f}"
+    return f"{ratio['value']:.4f} ({ratio['low']:.4f} to {high})"
 
 
 def _share(key: str) -> Callable[[Result], str]:
@@ -240,6 +240,13 @@ def _images(variant: Result) -> str:
 def _traced(variant: Result) -> str:
     found = variant["synth"]["replicas"]
     return f"{found['found']} of {found['expected']}"
+
+
+def _raised(variant: Result) -> str:
+    """Shares of all upsets that ended in a flag on a wrong result, on a right one, in a hang."""
+    found = variant["inject"]
+    kinds = ("due", "false_alarm", "hang")
+    return ", ".join(f"{found['outcomes'][kind] / found['experiments']:.1%}" for kind in kinds)
 
 
 def _audit(variant: Result) -> str:
@@ -262,5 +269,6 @@ _DEMO_ROWS: tuple[tuple[str, Callable[[Result], str]], ...] = (
     ("vulnerable bit-cycles", _exposure),
     ("ratio to plain", _against_plain),
     ("detection coverage", lambda v: f"{v['inject']['detection_coverage']:.1%}"),
+    ("due, false alarm, hang", _raised),
     ("audit disagreements", _audit),
 )

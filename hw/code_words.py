@@ -68,7 +68,7 @@ def encode_int(kind: str, value: int, width: int) -> int:
     """The code of `value`, taken modulo 2^width (two's complement).
 
     >>> encode_int("parity", 7, 4), encode_int("residue", -1, 4), encode_int("secded", 0, 4)
-    (0, 0, 7)
+    (0, 0, 15)
     """
     value &= (1 << width) - 1
     bits = code_bits(kind, width)
