@@ -242,6 +242,15 @@ class LinearConfig(WindowedConfig):
         return self.pipeline_cycles - 1 + self.commit_cycles
 
     @property
+    def retry_cycles(self) -> int:
+        """Cycles by which a group is late that is computed again as often as it may.
+
+        Each time the pipeline runs empty, and the group takes its steps and its way through it.
+        """
+        turns = 3 if self.repeated else 1
+        return self.retry * (2 * self.verdict_delay + turns * self.steps)
+
+    @property
     def log_groups(self) -> int:
         """Entries, a power of two, for groups without verdict (`hw.retry`), one of them empty.
 

@@ -101,6 +101,11 @@ def formed(layer: LinearConfig) -> LinearConfig:
     layer's multiplications the input form is taken where it needs fewer and ends in time. Raises
     InputError where the input form is wanted and does not, or with retry.
     """
+    if layer.modulus is None and layer.retry:
+        raise InputError(
+            f"layer {layer.name}: retry = {layer.retry} needs a check to fail; set a checksum's "
+            "modulus, or retry = 0"
+        )
     if layer.modulus is None or layer.form == "filter":
         return replace(layer, form="filter") if layer.form != "filter" else layer
     check = replace(layer, form="input").input_check

@@ -41,14 +41,14 @@ class WatchdogConfig:
 
 
 def watchdog(layers: Sequence[LayerConfig], timing: Timing) -> WatchdogConfig:
-    """The watchdog of a network: it waits an interval longer than a frame takes without a fault."""
+    """The watchdog of a network: patient for a frame with all its retries and one interval more."""
     last = layers[-1]
     inside = sum(
         ceil(layer.fifo_beats / (layer.groups_per_frame * layer.beats)) + 2 * len(layer.sources)
         for layer in layers
     )
-    retries = max((getattr(layer, "retry", 0) for layer in layers), default=0)
-    limit = (1 + retries) * (timing.latency_cycles + timing.initiation_interval)
+    late = sum(getattr(layer, "retry_cycles", 0) for layer in layers)
+    limit = timing.latency_cycles + timing.initiation_interval + late
     return WatchdogConfig(
         beats=last.groups_per_frame * last.beats,
         frames=inside,

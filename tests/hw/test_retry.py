@@ -13,6 +13,7 @@ from tercet.hw.retry import GroupLog
 from tercet.hw.site import Site
 from tercet.hw.timing import initiation_interval, recurrence
 from tercet.quant import ir, reference
+from tercet.quant.errors import InputError
 from tercet.sim.expected import random_frames
 
 CONTROL = ("none", "parity", "tmr")
@@ -69,26 +70,35 @@ def retry_cycles(layer):
     return 2 * layer.verdict_delay + layer.steps
 
 
-def some(rng, graph, protection):
-    """The protection with a checksum and retries in most layers."""
+def some(rng, graph, folding, protection):
+    """Checksums with retries in most layers, shared multipliers and votes in time in some."""
     for node in graph:
         if isinstance(node, ir.Conv2d | ir.Dense) and rng.random() < 0.7:
-            guard = protection.get(node.name, Protection())
+            guard, fold = protection.get(node.name, Protection()), folding[node.name]
+            if fold.multiplier == "dsp" and rng.random() < 0.5:
+                folding[node.name] = dataclasses.replace(fold, multiplier="dsp2")
             protection[node.name] = dataclasses.replace(
                 guard,
                 modulus=guard.modulus or 3,
+                form="filter",
                 retry=int(rng.integers(1, 4)),
                 control=str(rng.choice(CONTROL)),
+                mode="temporal" if guard.voters == 1 and rng.random() < 0.5 else guard.mode,
             )
     return protection
 
 
-@pytest.mark.parametrize("seed", [*range(500, 508)])
+SEEDS = range(500, 508)
+SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[3:]]
+
+
+@pytest.mark.parametrize("seed", [*SEEDS[:3], *SLOW])
 @pytest.mark.parametrize("kind", ["random_network", "random_dag", "broad_network"])
 def test_without_faults_a_random_network_is_exact_and_in_time(bench, request, kind, seed):
     rng = np.random.default_rng(seed)
     graph, folding, protection = request.getfixturevalue(kind)(rng)
-    layers = configure(graph, folding, some(rng, graph, protection))
+    guards = some(rng, graph, folding, protection)
+    layers = configure(graph, folding, guards)
     x = random_frames(graph, 4, seed)
     expected = reference.run(graph, x).reshape(len(x), -1)
 
@@ -105,10 +115,11 @@ def test_without_faults_a_random_network_is_exact_and_in_time(bench, request, ki
 def test_random_networks_retry_in_every_kind_of_layer(random_network, random_dag, broad_network):
     kinds = (random_network, random_dag, broad_network)
     layers = []
-    for seed, kind in itertools.product(range(500, 508), kinds):
+    for seed, kind in itertools.product(SEEDS, kinds):
         rng = np.random.default_rng(seed)
         graph, folding, protection = kind(rng)
-        layers += configure(graph, folding, some(rng, graph, protection))
+        guards = some(rng, graph, folding, protection)
+        layers += configure(graph, folding, guards)
 
     again = [one for one in layers if isinstance(one, LinearConfig) and one.retry]
     assert {one.retry for one in again} == {1, 2, 3}
@@ -119,6 +130,7 @@ def test_random_networks_retry_in_every_kind_of_layer(random_network, random_dag
         lambda one: one.multiplier == "shift",
         lambda one: bool(one.replicated),
         lambda one: bool(one.pairs),
+        lambda one: bool(one.repeated),
         lambda one: len(one.turns) > 1,
         lambda one: one.beats > 1,
         lambda one: one.verdict_cycles > 0,
@@ -321,6 +333,11 @@ def test_after_a_reset_in_mid_retry_all_is_right(bench, registers):
         assert run.data == expected.data
         assert run.last_cycles == expected.last_cycles
         assert not any(run.flagged)
+
+
+def test_a_retry_without_a_checksum_is_refused():
+    with pytest.raises(InputError, match="layer fc: retry = 1 needs a check to fail"):
+        dense(Fold(2, 1), modulus=None)
 
 
 def test_the_log_refuses_a_layer_without_retry():
