@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.sim import Simulator
 
-from tercet.hw.arith import adder_tree, lut_multiply, rom, table
+from tercet.hw.arith import adder_tree, lut_multiply, registers_of, rom, table
 from tercet.hw.config import ADDS_PER_RANK, clog2, tree_levels
 from tercet.hw.site import ROLES, Site
 
@@ -51,7 +51,7 @@ def test_words_of_a_table_hold_their_elements_lowest_first():
 def test_an_adder_tree_sums_after_its_levels(terms):
     m = Module()
     inputs = [Signal(signed(5), name=f"term_{i}") for i in range(terms)]
-    total = adder_tree(m, Site("fc"), list(inputs), "sum", "product", signed(10))
+    total = adder_tree(registers_of(m, Site("fc"), "product"), list(inputs), "sum", signed(10))
     out = Signal(signed(10))
     m.d.comb += out.eq(total)
     rows = np.random.default_rng(terms).integers(-16, 16, (20, terms))
@@ -68,7 +68,7 @@ def test_registers_of_an_adder_tree_are_no_wider_than_their_sums(registers):
     m = Module()
     inputs = [Signal(signed(5), name=f"term_{i}") for i in range(8)]
 
-    adder_tree(m, Site("fc"), list(inputs), "sum", "product", signed(20))
+    adder_tree(registers_of(m, Site("fc"), "product"), list(inputs), "sum", signed(20))
 
     assert [len(register) for register in registers] == [8, 8, 9]
 
