@@ -37,10 +37,10 @@ __all__ = [
 class Memory:
     """`count` memories of `depth` words of `width` bits each.
 
-    `role` is weight, window, fifo, skip, column, checker, bank or log; `registered`: a register follows;
-    `resets`: that register takes another value than the word now and then; `apart`: no word is read
-    while it is written, and Yosys proves it; `style`: where the circuit wants it, "block", "logic"
-    or "auto".
+    `role` is weight, window, fifo, skip, column, checker, bank or log; `registered`: a register
+    follows; `resets`: that register takes another value than the word now and then; `apart`: no
+    word is read while it is written, and Yosys proves it; `style`: where the circuit wants it,
+    "block", "logic" or "auto".
     """
 
     role: str

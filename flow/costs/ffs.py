@@ -25,10 +25,10 @@ from ...hw.shift_config import ShiftConfig
 from ...hw.threshold_ranks import index_ranks
 from .blocks import single_lanes, weight_words
 from .checks import check_ffs
-from .retry import log_control, log_registers
 from .joins import join_registers
 from .registers import ALARM_BITS, Register, ff_bits, posted, replicated, results
 from .requantize import Requantizer, requantizers
+from .retry import log_control, log_registers
 from .shapes import tree_sums
 from .thresholds import ThresholdUnit, threshold_units
 
