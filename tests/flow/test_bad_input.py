@@ -57,7 +57,10 @@ def test_an_unknown_target(refused, model):
 @pytest.mark.parametrize(
     ("plan", "text"),
     [
-        ("[layer.conv9]\nchecksum = { modulus = 3 }", "no layer 'conv9' to protect so; the graph has"),
+        (
+            "[layer.conv9]\nchecksum = { modulus = 3 }",
+            "no layer 'conv9' to protect so; the graph has",
+        ),
         ("[layer.conv]\ntmr = { neurons = [99] }", "layer conv has no neuron 99; it has 0..5"),
         ("[default]\nchecksum = { modulus = 4 }", "p.toml: [default]: checksum modulus 4: an even"),
         ("[default]\ntmr = { share = 0.2 }", "tmr share needs inputs to score neurons on; give"),
