@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amaranth.hdl import Fragment
 
 from tercet.flow.costs.checks import check_ffs, check_row, check_store, merged
 from tercet.flow.costs.layer import resources
@@ -57,7 +58,7 @@ def test_every_register_is_counted(made, shape, modulus, form):
     unit = FrameCheck if config.by_frame else ChecksumLane
     made.clear()
 
-    unit(config, Site("c")).elaborate(None)
+    Fragment.get(unit(config, Site("c")), None)
 
     behind = ("commit", "verdict")  # beside the unit
     counted = sum(r.total for r in check_ffs(config) if r.name not in behind)
