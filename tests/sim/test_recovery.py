@@ -20,7 +20,8 @@ def observed(frames, end=End.BOUND, flags=FrameFlag.WRONG):
     zero = np.zeros(1, np.uint8)
     rows = np.zeros(len(number), np.int64)
     kinds = np.full(len(number), flags, np.uint8)
-    return Observed(zero + end, zero, zero.astype(np.int64), rows, number, kinds, words)
+    cycles = zero.astype(np.int64)
+    return Observed(zero + end, zero, cycles, cycles - 1, rows, number, kinds, words)
 
 
 def shifted(first, shift, **others):
@@ -63,7 +64,7 @@ def test_experiments_are_told_apart():
     one, two = observed(shifted(3, 1)), observed({3: 99, 4: 98})
     joined = {
         key: np.concatenate([getattr(one, key), getattr(two, key)])
-        for key in ("ends", "events", "end_cycle", "frame", "flags", "words")
+        for key in ("ends", "events", "end_cycle", "detected", "frame", "flags", "words")
     }
     owner = np.array([0] * len(one.frame) + [1] * len(two.frame))
     found = disorder(Observed(experiment=owner, **joined), GOLDEN, np.array([LAST, LAST]))
