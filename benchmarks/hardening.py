@@ -5,13 +5,15 @@
 
 Without GRAPH.json: the demo's network (its committed folding) and the trained residual network of
 benchmarks/networks.py. A GRAPH.json has its images in an .npz of the same name beside it (as
-benchmarks/zoo.py --data writes them). Each plan is built, synthesised and struck by N upsets over
-all flip-flops, on images that chose nothing. One row each: area = LUT + 0.5 FF + 100 DSP + 200
-BRAM (18 kbit), against plain; interval and latency; vulnerable bit-cycles against plain, the limits
+benchmarks/zoo.py --data writes them). Each plan is built and struck by N upsets over all
+flip-flops, on images that chose nothing. One row each: register bits, and the share of them that a
+key of the plan covers; interval and latency; vulnerable bit-cycles against plain, the limits
 of 95 % in brackets; of the upsets that make some result's class wrong the share that was flagged
-or corrected, for the registers that the plan is about and for all; detected errors, false alarms
-and hangs, in shares of all upsets; voter bits found in the netlist; frames that came out right and
-without a flag while nothing was struck. Results are kept in DIR: the same command goes on where it
+or corrected, for the registers that the plan is about and for all; detected errors, retries,
+corrections, false alarms and hangs, in shares of all upsets; frames that came out right and
+without a flag while nothing was struck. Then, for each target and kind of multipliers, what each
+plan needs after synthesis, and its area = LUT + 0.5 FF + 100 DSP + 200 BRAM (18 kbit) against
+plain; voter bits found in the netlist. Results are kept in DIR: the same command goes on where it
 was stopped.
 """
 
@@ -19,8 +21,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +33,10 @@ from networks import trained
 
 from tercet.flow import demo
 from tercet.flow.builder import build_design
-from tercet.flow.design import prepare
+from tercet.flow.design import Design, prepare
 from tercet.flow.folding import balance
 from tercet.flow.plan_file import parse_plan
+from tercet.flow.report.case import safety_case
 from tercet.flow.synth import synth
 from tercet.hw.configure import Fold
 from tercet.quant import datasets, reference, serialize
@@ -51,15 +56,14 @@ SUMMED = ("product", "accumulator")
 CARRIED = ("product", "accumulator", "weight", "window", "activation")
 CHECKED: dict[str, Any] = {"checksum": {"modulus": 3}}
 CODED = {**CHECKED, "weights": "parity", "stream": "residue"}
+GUARDED = {**CHECKED, "stream": "parity", "post": "parity", "weights": "parity"}
 PLANS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "plain": ({}, ()),
     "checksum": ({**CHECKED, "control": "none"}, SUMMED),
     "codes": ({**CODED, "control": "none"}, CARRIED),
-    "watchdog": ({**CODED, "post": "parity", "control": "parity", "watchdog": True}, ()),
-    "retry": (
-        {**CODED, "checksum": {"modulus": 3, "retry": 1}, "post": "parity", "control": "tmr"},
-        (),
-    ),
+    "watchdog": ({**CHECKED, "control": "parity", "watchdog": True}, ()),
+    "guarded": ({**GUARDED, "control": "parity", "watchdog": True}, ()),
+    "retry": ({**GUARDED, "checksum": {"modulus": 3, "retry": 1}, "control": "tmr"}, ()),
     "tmr 20%": ({"tmr": {"share": 0.2}}, ()),
     "full tmr": (
         {"tmr": {"share": 1.0}, "stream": "secded", "post": "tmr", "control": "tmr"},
@@ -97,40 +101,48 @@ def networks(paths: list[Path]) -> Iterator[Network]:
         yield Network(name, graph, folding, select, judge)
 
 
-def measure(
-    network: Network, plan: str, multiplier: str, target: str, faults: int, out: Path
-) -> dict[str, Any]:
-    """Build, synthesis and campaign of one plan; kept in `out`."""
-    kept = out / "row.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
+def design_of(network: Network, plan: str, multiplier: str) -> Design:
+    """The network with its folding on these multipliers, under the plan."""
     folding = {name: replace(fold, multiplier=multiplier) for name, fold in network.folding.items()}
     stated = parse_plan({"default": PLANS[plan][0]}, plan)
-    design = prepare(network.graph, folding, stated, network.select_x)
-    build = build_design(design, out / "design", target=target, frames=network.judge_x)
-    netlist = synth(out / "design", target=target)
+    return prepare(network.graph, folding, stated, network.select_x)
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file holds, or what `make` gives, which the file then holds."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(make()))
+        temporary.rename(path)
+    return dict(json.loads(path.read_text()))
+
+
+def campaign(network: Network, plan: str, faults: int, out: Path) -> dict[str, Any]:
+    """One plan's circuit without a fault and with `faults` upsets."""
+    design = design_of(network, plan, "dsp")
+    build = build_design(design, out, frames=network.judge_x)
     x = network.judge_x[np.arange(CLEAN) % len(network.judge_x)]
-    equal = np.array_equal(run_frames(out / "design", x), reference.run(design.graph, x))
-    report = run_campaign(
-        out / "design", engine="bitparallel", faults=faults, inputs=48, audit=50, seed=0
-    )
-    row = {
-        "netlist": {key: netlist[key] for key in ("luts", "ffs", "dsps", "brams")},
-        "estimate": {key: build["estimate"][key] for key in ("luts", "ffs", "dsps", "brams")},
+    equal = np.array_equal(run_frames(out, x), reference.run(design.graph, x))
+    report = run_campaign(out, engine="bitparallel", faults=faults, inputs=48, audit=50, seed=0)
+    return {
+        "covered": safety_case(out)["covered_bits"]["share"],
         "latency": build["latency_cycles"],
         "interval": build["initiation_interval"],
-        "replicas": netlist["replicas"],
         "clean": CLEAN if equal else 0,
         "report": report,
         "detected": {
-            name: detected(out / "design", roles)
-            for name, roles in (("own", PLANS[plan][1]), ("all", ()))
+            name: detected(out, roles) for name, roles in (("own", PLANS[plan][1]), ("all", ()))
         },
     }
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(row))
-    temporary.rename(kept)
-    return row
+
+
+def synthesis(
+    network: Network, plan: str, multiplier: str, target: str, out: Path
+) -> dict[str, Any]:
+    """What one plan's circuit needs on a target."""
+    build_design(design_of(network, plan, multiplier), out, target=target)
+    return synth(out, target=target)
 
 
 def detected(directory: Path, roles: tuple[str, ...]) -> list[int]:
@@ -145,31 +157,46 @@ def detected(directory: Path, roles: tuple[str, ...]) -> list[int]:
     return [int((wrong | silent).sum()), int(silent.sum())]
 
 
-def text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
-    """One row of the table."""
-    cost, report = row["netlist"], row["report"]
-    more = demo.area(cost) / demo.area(plain["netlist"]) - 1
+def share(part: int, total: int) -> str:
+    low, high = wilson(part, total) if total else (0.0, 1.0)
+    return f"{part} of {total} ({low:.2%} to {high:.2%})"
+
+
+def struck_text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
+    """A plan's row of the first table."""
+    report, audit = row["report"], row["report"]["audit"]
     outcomes, total = report["outcomes"], report["experiments"]
-    cells = [name, *(f"{cost[key]:,g}" for key in ("luts", "ffs", "dsps", "brams"))]
-    cells += [f"{more:+.1%}", f"{row['interval']:,}", f"{row['latency']:,}"]
+    cells = [name, f"{report['ff_bits']:,}", f"{row['covered']:.1%}"]
+    cells += [f"{row['interval']:,}", f"{row['latency']:,}"]
     ratio = compare(report, plain["report"])
     cells.append(f"{ratio['value']:.4f} ({ratio['low']:.4f} to {ratio['high']:.4f})")
     for which in ("own", "all"):
         wrong, silent = row["detected"][which]
-        low, high = wilson(wrong - silent, wrong) if wrong else (0.0, 1.0)
-        cells.append(f"{wrong - silent} of {wrong} ({low:.2%} to {high:.2%})")
-    cells += [f"{outcomes[key] / total:.2%}" for key in ("due", "recovered", "false_alarm", "hang")]
-    replicas, audit = row["replicas"], report["audit"]
-    cells += [f"{replicas['found']} of {replicas['expected']}", f"{row['clean']:,}"]
-    cells.append(f"{audit['disagreements']} of {audit['sampled']}")
+        cells.append(share(wrong - silent, wrong))
+    cells += [f"{outcomes[key] / total:.2%}" for key in RATES]
+    cells += [f"{row['clean']:,}", f"{audit['disagreements']} of {audit['sampled']}"]
     return "| " + " | ".join(cells) + " |"
 
 
-HEAD = (
-    "plan", "LUT", "FF", "DSP", "BRAM", "area", "II", "latency", "vulnerable to plain",
-    "wrong class flagged, own registers", "all registers", "due", "recovered", "false alarm",
-    "hang", "voter bits traced", "right without a fault", "audit differs",
+def cost_text(name: str, cost: dict[str, Any], plain: dict[str, Any]) -> str:
+    """A plan's row of a target's table."""
+    replicas, more = cost["replicas"], demo.area(cost) / demo.area(plain) - 1
+    cells = [name, *(f"{cost[key]:,g}" for key in ("luts", "ffs", "dsps", "brams"))]
+    cells += [f"{more:+.1%}", f"{replicas['found']} of {replicas['expected']}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+RATES = ("sdc_critical", "due", "recovered", "corrected", "false_alarm", "hang")
+STRUCK = (
+    "plan", "bits", "covered", "II", "latency", "vulnerable to plain",
+    "wrong class flagged, own registers", "all registers", "critical", "due", "recovered",
+    "corrected", "false alarm", "hang", "right without a fault", "audit differs",
 )  # fmt: skip
+COST = ("plan", "LUT", "FF", "DSP", "BRAM", "area", "voter bits traced")
+
+
+def head(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |\n|" + "---|" * len(cells)
 
 
 def main() -> None:
@@ -181,21 +208,23 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=Path("build/hardening"))
     args = parser.parse_args()
+    plans = list(dict.fromkeys(["plain", *args.plan]))
     for network in networks(args.graphs):
-        for target in args.target:
-            for multiplier in args.multiplier:
-                print(
-                    f"\n{network.name}, {target}, multiplier {multiplier}, {args.faults:,} upsets"
-                )
-                print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
-                plain = None
-                for plan in dict.fromkeys(["plain", *args.plan]):
-                    place = f"{network.name}-{target}-{multiplier}-{args.faults}"
-                    folder = args.out / place / plan.replace(" ", "_")
-                    folder.mkdir(parents=True, exist_ok=True)
-                    row = measure(network, plan, multiplier, target, args.faults, folder)
-                    plain = plain or row
-                    print(text(plan, row, plain), flush=True)
+        out = args.out / network.name
+        print(f"\n{network.name}, {args.faults:,} upsets\n{head(STRUCK)}", flush=True)
+        rows: dict[str, dict[str, Any]] = {}
+        for plan in plans:
+            design = out / f"{plan.replace(' ', '_')}-{args.faults}"
+            make = partial(campaign, network, plan, args.faults, design)
+            rows[plan] = kept(design.with_suffix(".json"), make)
+            print(struck_text(plan, rows[plan], rows["plain"]), flush=True)
+        for target, multiplier in product(args.target, args.multiplier):
+            print(f"\n{network.name}, {target}, multiplier {multiplier}\n{head(COST)}", flush=True)
+            for plan in plans:
+                design = out / f"{plan.replace(' ', '_')}-{target}-{multiplier}"
+                make = partial(synthesis, network, plan, multiplier, target, design)
+                rows[plan] = kept(design.with_suffix(".json"), make)
+                print(cost_text(plan, rows[plan], rows["plain"]), flush=True)
 
 
 if __name__ == "__main__":

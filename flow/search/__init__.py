@@ -1,0 +1,1 @@
+"""Architecture search that pays for hardware and resilience."""
