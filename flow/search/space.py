@@ -229,9 +229,14 @@ class Space:
 
         The number of evaluations itself is left out: a search may be resumed with more of them.
         """
+        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def document(self) -> dict[str, Any]:
+        """What `digest` is made of, as JSON: an archive tells by it how two spaces differ."""
         data = {key: value for key, value in asdict(self.data).items() if key != "images"}
         search = {key: one for key, one in asdict(self.search).items() if key != "evaluations"}
-        document = {
+        return {
             "genes": [asdict(gene) for gene in self.genes],
             "data": data,
             "train": asdict(self.train),
@@ -243,5 +248,3 @@ class Space:
             "search": search,
             "sources": dict(self.sources),
         }
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
