@@ -153,7 +153,7 @@ class Space:
         depth = np.array(self.gene("stages").choices)[found[:, self.columns["stages"]]]
         for stage in range(1, self.most_stages + 1):
             columns = [self.columns[f"{name}{stage}"] for name in STAGE_GENES]
-            found[np.ix_(depth < stage, columns)] = 0
+            found[:, columns] *= (depth >= stage)[:, None]
         return found
 
     def sample(self, rng: np.random.Generator, n: int) -> IntArray:
