@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tercet.quant import datasets, ir
+from tercet.quant.float_graph import FloatGraph
 from tercet.quant.importers.torch_module import import_torch
 from tercet.quant.quantize import QuantConfig, quantize
 from tercet.quant.train import train
 
-__all__ = ["NETWORKS", "trained", "with_argmax"]
+__all__ = ["NETWORKS", "floating", "trained", "with_argmax"]
 
 
 def chain(width: int = 8) -> Any:
@@ -108,6 +109,18 @@ NETWORKS: dict[str, Callable[..., Any]] = {
 }
 
 
+def floating(name: str, *, width: int | None = None, seed: int = 0, epochs: int = 25) -> FloatGraph:
+    """The network of this name, trained from `seed`; the split of the digits is that of seed 0."""
+    import torch
+
+    data = datasets.digits()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = NETWORKS[name](*([] if width is None else [width]))
+    train(module, data.train_x, data.train_y, epochs=epochs, seed=seed)
+    return import_torch(module, (1, 8, 8))
+
+
 def trained(
     name: str,
     *,
@@ -116,19 +129,9 @@ def trained(
     epochs: int = 25,
     config: QuantConfig | None = None,
 ) -> ir.Graph:
-    """The network of this name, trained from `seed` and quantised, to 8 bits by default.
-
-    The split of the digits is always that of seed 0.
-    """
-    import torch
-
-    data = datasets.digits()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = NETWORKS[name](*([] if width is None else [width]))
-    train(module, data.train_x, data.train_y, epochs=epochs, seed=seed)
-    graph = import_torch(module, (1, 8, 8))
-    return quantize(graph, data.calibration_x, config or QuantConfig())
+    """`floating`, quantised, to 8 bits by default."""
+    graph = floating(name, width=width, seed=seed, epochs=epochs)
+    return quantize(graph, datasets.digits().calibration_x, config or QuantConfig())
 
 
 def with_argmax(graph: ir.Graph) -> ir.Graph:
