@@ -10,6 +10,7 @@ ibid. 18(4), 2014.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -28,16 +29,16 @@ Key = tuple[int, ...]
 ALGORITHMS = ("nsga2", "nsga3", "random")
 ROUNDS = 64
 """Batches of proposals without anything new after which the rest of the space is listed."""
-LISTED = 1 << 20
-"""Encodings of a space that is listed at most; in a larger one the rounds decide."""
+LISTED = 1 << 16
+"""Encodings that are listed at a time."""
 
 
 class Domain(Protocol):
     """What an engine needs of a space."""
 
     @property
-    def sizes(self) -> Sequence[int]:
-        """Choices of each gene."""
+    def sizes(self) -> IntArray:
+        """Number of choices of each gene, [genes]."""
 
     def canonical(self, encodings: IntArray) -> IntArray:
         """[n, genes] -> [n, genes]: genes that mean nothing are 0."""
@@ -110,12 +111,15 @@ class Random:
         return found
 
     def _remaining(self, count: int) -> list[Key]:
-        """What is left of a small space, in random order; of a large one nothing."""
-        total = int(np.prod(self._sizes.astype(float)))
-        if not count or total > LISTED:
-            return []
-        every = np.stack(np.unravel_index(np.arange(total), tuple(self._sizes)), axis=1)
-        return self._new(self._rng.permutation(every), count)
+        """What is left of a space that is nearly exhausted: all encodings, listed in parts."""
+        total, found = math.prod(self._sizes.tolist()), list[Key]()
+        for start in range(0, total, LISTED):
+            if len(found) == count:
+                break
+            numbers = self._rng.permutation(np.arange(start, min(start + LISTED, total)))
+            every = np.stack(np.unravel_index(numbers, self._sizes.tolist()), axis=1)
+            found += self._new(every, count - len(found))
+        return found
 
 
 class Nsga(Random):
