@@ -43,6 +43,7 @@ __all__ = [
     "configure_layer",
     "out_lanes",
     "sources",
+    "unfitted",
 ]
 
 
@@ -80,6 +81,15 @@ def configure(
     The FIFOs of joins are as deep as the whole network needs (`hw.skips`). Raises InputError naming
     the layer: `pe` or `simd` that does not divide, a type that the circuits do not take.
     """
+    return fit_skips(unfitted(graph, folding, protection))
+
+
+def unfitted(
+    graph: Graph,
+    folding: Mapping[str, Fold],
+    protection: Mapping[str, Protection] | None = None,
+) -> tuple[LayerConfig, ...]:
+    """As `configure`, the FIFOs of joins as shallow as can be."""
     protection = protection or {}
     layers = tuple(
         configure_layer(
@@ -90,7 +100,7 @@ def configure(
         )
         for node in circuit_nodes(graph)
     )
-    return fit_skips(_coded(layers))
+    return _coded(layers)
 
 
 def _coded(layers: tuple[LayerConfig, ...]) -> tuple[LayerConfig, ...]:

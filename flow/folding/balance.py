@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from ...hw.configure import Fold, circuit_nodes
 from ...quant.ir import Conv2d, Dense, Graph
 from .choices import Choice, shaped
@@ -41,6 +43,7 @@ def meeting(graph: Graph, interval: int) -> dict[str, Fold]:
     return {name: _within(found, interval).fold for name, found in _choices(graph).items()}
 
 
+@functools.lru_cache(maxsize=8)
 def _choices(graph: Graph) -> dict[str, list[Choice]]:
     return {node.name: shaped(graph, node) for node in circuit_nodes(graph)}
 
