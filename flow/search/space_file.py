@@ -42,14 +42,14 @@ def load_space(path: Path) -> Space:
         return Table(where, name, raw.get(name, {}))
 
     data = _data(table("data"), path.parent)
+    network = _network(table("network"), data)
     plans = _plans(where, raw.get("plans", {}))
     target, hardware = _hardware(table("hardware"), plans)
-    genes = (*_network(table("network"), data), *hardware)
     objectives, reference = _objectives(table("objectives"), path.parent)
     constraints = _constraints(table("constraints"), path.parent)
     files = {name for name in (*objectives, *constraints) if is_own(name)}
     return Space(
-        genes=genes,
+        genes=(*network, *hardware),
         data=data,
         train=_train(table("train")),
         target=target,
