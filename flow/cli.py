@@ -14,7 +14,7 @@ from typing import NoReturn
 from ..quant.errors import ClaimError, InputError
 from ..quant.names import printable
 from . import commands, inject_options
-from .arguments import count, percent, positive, share
+from .arguments import count, percent, positive, share, whole
 from .targets import TARGETS
 
 __all__ = ["COMMANDS", "main", "parser"]
@@ -313,6 +313,39 @@ def _harden(command: argparse.ArgumentParser) -> None:
     _quantisation(command)
 
 
+def _search(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "space",
+        type=Path,
+        metavar="SPACE.toml",
+        help="search space; objectives FILE.py:NAME that it names are your code and are run",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for archive, networks, front and plots",
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="go on with the search that DIR holds"
+    )
+    command.add_argument(
+        "--workers", type=count, metavar="N", help="processes (default: one for each processor)"
+    )
+    command.add_argument(
+        "--finalists",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="members of the front to build, verify, strike and synthesise (default: 0)",
+    )
+    command.add_argument(
+        "--faults", type=count, metavar="N", help="upsets of each finalist (default: 20000)"
+    )
+
+
 def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "directory", type=Path, metavar="DIR", help="build directory with campaigns; it is read"
@@ -342,5 +375,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "synth": ("measured area and clock rate; redundancy traced in the netlist", _synth),
     "estimate": ("area and latency at once, without any tool", _estimate),
     "harden": ("choose what protects each layer, within a budget or to a ratio", _harden),
+    "search": ("search networks, foldings and plans; the front with its circuits", _search),
     "report": ("the safety case of a design from its campaigns, as one page", _report),
 }

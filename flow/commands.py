@@ -22,6 +22,7 @@ __all__ = [
     "inject",
     "report",
     "run",
+    "search",
     "synth",
     "verify",
 ]
@@ -239,6 +240,24 @@ def harden(args: Namespace) -> Done:
             args.output,
             clock_mhz=args.clock,
             quantisation=quantisation(args),
+            progress=progress,
+            **options,
+        )
+    return Done(result, text.show, result["failure"])
+
+
+def search(args: Namespace) -> Done:
+    """A search space, its front and, if asked for, finalists measured."""
+    from .search import command, text
+
+    options = {} if args.faults is None else {"faults": args.faults}
+    with Progress(not args.json) as progress:
+        result = command.search(
+            args.space,
+            args.output,
+            resume=args.resume,
+            workers=args.workers,
+            measure=args.finalists,
             progress=progress,
             **options,
         )
