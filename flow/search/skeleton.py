@@ -46,7 +46,7 @@ def skeleton(spec: NetworkSpec) -> ir.Graph:
     for number, stage in enumerate(spec.stages, 1):
         made.stage(number, stage)
     made.head(spec.head, spec.classes)
-    return made.graph()
+    return made.graph(f"{spec.family}_{spec.digest[:8]}")
 
 
 class Skeleton:
@@ -57,7 +57,6 @@ class Skeleton:
         self.input = self.shape = shape
         self.last = INPUT
         self.nodes: list[ir.Node] = []
-        self.sums = 0
 
     def stage(self, number: int, stage: StageSpec) -> None:
         """Blocks of one width and kernel, and the pool behind them."""
@@ -85,10 +84,10 @@ class Skeleton:
             self._append(ir.Flatten(name="flatten", inputs=(self.last,)), self.shape)
         self._append(_dense(self.last, classes, math.prod(self.shape), self.bits), (1, 1, classes))
 
-    def graph(self) -> ir.Graph:
+    def graph(self, name: str = "piece") -> ir.Graph:
         """The graph up to the last node."""
         kind = ir.TensorType(self.bits[1], False)
-        return ir.Graph("skeleton", INPUT, self.input, kind, tuple(self.nodes), self.last)
+        return ir.Graph(name, INPUT, self.input, kind, tuple(self.nodes), self.last)
 
     def _append(self, node: ir.Node, shape: tuple[int, int, int]) -> None:
         self.nodes.append(node)
@@ -110,9 +109,7 @@ class Skeleton:
             self.shape = before
             self._convolution(f"{name}_skip", source, stage.width, 1, signed=True)
         skip = f"{name}_skip" if projected else source
-        tail = f"_{self.sums}" if self.sums else ""  # an import numbers the sums
-        self.sums += 1
-        self._append(_sum(f"{name}_add{tail}", branch, skip, self.bits, projected), after)
+        self._append(_sum(f"{name}_add", branch, skip, self.bits, projected), after)
 
 
 @functools.lru_cache(maxsize=4096)
