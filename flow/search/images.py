@@ -77,25 +77,34 @@ def _read(path: Path) -> tuple[FloatImages, Labels]:
     where = printable(path.name)
     x, labels = load_array(path), load_array(path, "labels")
     if x.ndim != 4 or x.dtype.kind != "f" or not x.size:
-        raise InputError(f"{where}: array 'x' must be real numbers [n, c, h, w], not {x.shape}")
+        raise InputError(
+            f"{where}: array 'x' must be real numbers [n, c, h, w], not {x.dtype} {x.shape}"
+        )
     if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
         raise InputError(f"{where}: array 'x' must lie in 0..1; divide by the largest value")
     if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
         raise InputError(
-            f"{where}: array 'labels' must be integers [{len(x)}], not {labels.shape} of "
-            f"{labels.dtype}"
+            f"{where}: array 'labels' must be integers [{len(x)}], not {labels.dtype} "
+            f"{labels.shape}"
         )
     y = labels.astype(np.int64)
     if y.min() < 0:
         raise InputError(f"{where}: array 'labels' must count from 0, not {y.min()}")
-    counts = np.bincount(y) if y.max() < len(y) else np.zeros(1, dtype=np.int64)
-    if len(counts) < 2 or counts.min() < LEAST:
-        scarce = int(counts.argmin())
-        raise InputError(
-            f"{where}: class {scarce} has {counts[scarce]} images; give two classes or more, and "
-            f"{LEAST} images of each"
-        )
+    _check_classes(where, y)
     return x.astype(np.float32), y
+
+
+def _check_classes(where: str, y: Labels) -> None:
+    """InputError, naming a class, unless there are two at least, and enough images of each."""
+    present, counts = np.unique(y, return_counts=True)
+    images = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    classes = max(2, int(present[-1]) + 1)
+    scarce = next((one for one in range(classes) if images.get(one, 0) < LEAST), None)
+    if scarce is not None:
+        raise InputError(
+            f"{where}: class {scarce} has {images.get(scarce, 0)} images; give two classes or "
+            f"more, and {LEAST} images of each"
+        )
 
 
 def _split(x: FloatImages, y: Labels, seed: int) -> Images:

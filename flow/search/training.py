@@ -116,7 +116,7 @@ def _dump(path: Path, value: Any) -> None:
 
 
 def _read(folder: Path, origin: dict[str, Any]) -> Trained:
-    shown = printable(str(folder))
+    shown = f"networks/{folder.name}"
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
         table = Sensitivity.from_json(json.loads((folder / "sensitivity.json").read_text()))

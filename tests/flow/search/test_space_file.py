@@ -246,7 +246,7 @@ REST = [
     (
         'minimise = ["error", "luts"]',
         'minimise = ["error", "power"]',
-        (f"[objectives] minimise: unknown objective 'power'; known: {KNOWN}"),
+        f"[objectives] minimise: unknown objective 'power'; known: {KNOWN}",
     ),
     (
         'minimise = ["error", "luts"]',
@@ -277,7 +277,7 @@ REST = [
     (
         "latency_cycles = 3000",
         "latency = 3000",
-        (f"[constraints]: unknown objective 'latency'; known: fit, {KNOWN}"),
+        f"[constraints]: unknown objective 'latency'; known: fit, {KNOWN}",
     ),
     ('name = "digits"', 'name = "faces"', "[data] name must be one of digits, not 'faces'"),
     (
