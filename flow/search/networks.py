@@ -67,23 +67,24 @@ def imported(network: Any, spec: NetworkSpec) -> FloatGraph:
     return dataclasses.replace(graph, name=f"{spec.family}_{spec.digest[:8]}", nodes=nodes)
 
 
-def _convolution(channels: int, stage: StageSpec, kernel: int) -> tuple[Any, Any]:
+def _convolution(channels: int, width: int, kernel: int) -> tuple[Any, Any]:
     """A convolution that keeps the size of the image, and its batch norm."""
     from torch import nn
 
-    conv = nn.Conv2d(channels, stage.width, kernel, padding=kernel // 2, bias=False)
-    return conv, nn.BatchNorm2d(stage.width)
+    conv = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return conv, nn.BatchNorm2d(width)
 
 
 def _chain(parts: OrderedDict[str, Any], name: str, channels: int, stage: StageSpec) -> None:
     from torch import nn
 
-    parts[f"{name}_conv"], parts[f"{name}_bn"] = _convolution(channels, stage, stage.kernel)
+    conv, norm = _convolution(channels, stage.width, stage.kernel)
+    parts[f"{name}_conv"], parts[f"{name}_bn"] = conv, norm
     parts[f"{name}_relu"] = nn.ReLU()
 
 
 def _residual(parts: OrderedDict[str, Any], name: str, channels: int, stage: StageSpec) -> None:
-    parts[name] = _block()(channels, stage)
+    parts[name] = _block()(channels, stage.width, stage.kernel)
 
 
 @functools.cache
@@ -95,18 +96,17 @@ def _block() -> type[Any]:
     class Block(nn.Module):
         """Two convolutions with batch norm around a shortcut; ReLU behind the first and the sum."""
 
-        def __init__(self, channels: int, stage: StageSpec) -> None:
+        def __init__(self, channels: int, width: int, kernel: int) -> None:
             super().__init__()
-            self.conv1, self.bn1 = _convolution(channels, stage, stage.kernel)
-            changed = StageSpec(1, stage.width, stage.kernel)
-            self.conv2, self.bn2 = _convolution(stage.width, changed, stage.kernel)
-            self.skip = self.bn3 = None
-            if channels != stage.width:
-                self.skip, self.bn3 = _convolution(channels, stage, 1)
+            self.conv1, self.bn1 = _convolution(channels, width, kernel)
+            self.conv2, self.bn2 = _convolution(width, width, kernel)
+            self.projected = channels != width
+            if self.projected:
+                self.skip, self.bn3 = _convolution(channels, width, 1)
 
         def forward(self, x: Any) -> Any:
             y = torch.relu(self.bn1(self.conv1(x)))
             y = self.bn2(self.conv2(y))
-            return torch.relu(y + (x if self.skip is None else self.bn3(self.skip(x))))
+            return torch.relu(y + (self.bn3(self.skip(x)) if self.projected else x))
 
     return Block
