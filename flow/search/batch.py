@@ -24,7 +24,13 @@ from .segments import COLUMNS, PACES, Piece, Row, figures
 from .skeleton import Bits
 from .space import Space
 
-__all__ = ["Estimates", "estimate_batch"]
+__all__ = ["PREDICTED", "Estimates", "estimate_batch"]
+
+PREDICTED = (
+    *("luts", "ffs", "dsps", "brams", "latency_cycles", "initiation_interval"),
+    *("macs", "parameters", "asi_fault", "asi_ber", "asi_worst", "adcr"),
+)
+"""Objectives that `estimate_batch` knows without training."""
 
 HARDWARE = ("interval", "multiplier", "plan")
 NUMBERS = ("family", "weight_bits", "act_bits", "scheme")

@@ -14,7 +14,7 @@ import numpy as np
 from ...quant.errors import InputError
 from ...quant.ir import IntArray
 from .. import targets
-from .batch import estimate_batch
+from .batch import PREDICTED, estimate_batch
 from .space import FIT, Space
 
 __all__ = ["Constraints", "Limit", "broken", "check"]
@@ -82,12 +82,11 @@ class Constraints:
         "NAME, predicted luts 23000 > 19430": beyond the limit by more than predictions err.
         """
         reasons: list[str | None] = [None] * len(encodings)
-        if not self.limits or not len(encodings):
+        told = [limit for limit in self.limits if limit.column in PREDICTED]
+        if not told or not len(encodings):
             return reasons
         columns = estimate_batch(self.space, encodings)
-        for limit in self.limits:
-            if limit.column not in columns:
-                continue
+        for limit in told:
             values = columns[limit.column]
             clear = values > limit.most * (1 + MARGINS.get(limit.column, 0.0))
             for index in np.flatnonzero(clear):
@@ -112,10 +111,11 @@ def check(space: Space) -> None:
     gene by gene. Raises InputError naming the constraint, else the pair, else all that nothing
     satisfied, with the least value that was seen.
     """
-    limits = [limit for limit in _limits(space) if limit.most < math.inf]
-    seen = _Seen(space, limits)
-    limits = seen.limits
-    if not limits or seen.satisfy(limits):
+    limits = [limit for limit in _limits(space) if limit.column in PREDICTED]
+    if not limits:
+        return
+    seen = _Seen(space)
+    if seen.satisfy(limits):
         return
     for count in (1, 2, len(limits)):
         for some in itertools.combinations(limits, count):
@@ -126,15 +126,12 @@ def check(space: Space) -> None:
 class _Seen:
     """Candidates looked at so far and what they need, in shares of the limits."""
 
-    def __init__(self, space: Space, limits: Sequence[Limit]) -> None:
+    def __init__(self, space: Space) -> None:
         self.space = space
         self.rng = np.random.default_rng(space.search.seed)
-        self.encodings: IntArray = np.empty((0, len(space.genes)), dtype=np.int64)
         self.whole = space.size <= SMALL
-        first = space.sample(self.rng, space.size if self.whole else DRAWN[0])
-        self.columns = estimate_batch(space, first)
-        self.limits = [limit for limit in limits if limit.column in self.columns]
-        self.encodings = first
+        self.encodings = space.sample(self.rng, space.size if self.whole else DRAWN[0])
+        self.columns = estimate_batch(space, self.encodings)
         self.drawn = 1
 
     def look(self, encodings: IntArray) -> None:

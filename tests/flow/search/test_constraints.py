@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tercet.flow.search import constraints
 from tercet.flow.search.batch import estimate_batch
 from tercet.flow.search.constraints import Constraints, broken, check
 from tercet.quant.errors import InputError
@@ -33,8 +34,10 @@ def test_a_space_that_can_be_satisfied_passes(spaces):
     check(spaces.space({"fit": 0.9, "macs": 1e6}))
 
 
-def test_without_constraints_nothing_is_refused(spaces):
-    of = spaces.space()
+@pytest.mark.parametrize("limits", [{}, {"error": 0.1}])
+def test_nothing_is_estimated_for_constraints_that_no_estimate_tells(spaces, limits, monkeypatch):
+    monkeypatch.setattr(constraints, "estimate_batch", None)
+    of = spaces.space(limits)
 
     check(of)
     assert Constraints(of).refused(every(of)[:3]) == [None] * 3
