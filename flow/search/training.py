@@ -21,7 +21,7 @@ from ...quant.ir import Graph
 from ...quant.names import printable
 from ...quant.quantize import QuantConfig, quantize, quantize_input
 from ...quant.sensitivity import Sensitivity, measure
-from ...quant.train import accuracy, train
+from ...quant.train import accuracy, one_thread, train
 from .candidate import NetworkSpec
 from .images import Images
 from .networks import imported, module
@@ -92,7 +92,8 @@ def _train(spec: NetworkSpec, how: TrainSpec, images: Images) -> Trained:
     network = module(spec, seed)
     train(network, images.train_x, images.train_y, epochs=how.epochs, seed=seed)
     config = QuantConfig(weight_bits=spec.weight_bits, act_bits=spec.act_bits, scheme=spec.scheme)
-    graph = quantize(imported(network, spec), images.calibration_x, config)
+    with one_thread():  # sums of the calibration do not depend on the number of cores
+        graph = quantize(imported(network, spec), images.calibration_x, config)
     return judge(graph, images, seed)
 
 

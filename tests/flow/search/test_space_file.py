@@ -1,6 +1,8 @@
 """Search spaces as files: what is read, and what every mistake is told."""
 
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tercet.flow.search.objectives import load_own
 from tercet.flow.search.space_file import load_space
 from tercet.quant.errors import InputError
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "search.md"
 SPACE = """
 [data]
 name = "digits"
@@ -372,3 +375,10 @@ def test_an_objective_that_cannot_be_called(tmp_path, code, told):
         load_own("own.py:cost", found.folder)
 
     assert str(caught.value) == told
+
+
+def test_the_space_of_the_document_is_as_large_as_it_says(tmp_path):
+    text = DOCUMENT.read_text()
+    (example,) = re.findall(r"^```toml\n(\[data\].*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    assert f"This one has {read(tmp_path, example).size:,} candidates" in " ".join(text.split())
