@@ -70,7 +70,8 @@ PLANS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         (),
     ),
 }
-"""The [default] table of each plan, and the roles that it is about (none: all)."""
+"""The [default] table of each plan, and the roles that it is about (none: all). What a checksum
+covers are the sums of products, not the largest value in a pool: that is what `post` is for."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,21 @@ def synthesis(
 
 
 def detected(directory: Path, roles: tuple[str, ...]) -> list[int]:
-    """[upsets with a wrong class in some result, those of them that no flag announced]."""
+    """[upsets with a wrong class in some result, those of them that no flag announced]; of the
+    registers of these roles that a key of the plan covers, or of all."""
     (name,) = (path.name for path in (directory / "campaigns").iterdir())
     _, table = store.load(directory, name)
     rows = store.load_sites(directory, name)
-    of_role = np.array([not roles or row.role in roles for row in rows])[table.site]
+    covered = {
+        (found["layer"], found["role"])
+        for found in safety_case(directory)["uncovered"]
+        if found["covered_by"] is not None
+    }
+    own = [not roles or (row.role in roles and (row.layer, row.role) in covered) for row in rows]
+    struck = np.array(own)[table.site]
     assert table.critical is not None
-    wrong = of_role & (table.critical != 0)
-    silent = of_role & (table.outcome == Outcome.SDC_CRITICAL)
+    wrong = struck & (table.critical != 0)
+    silent = struck & (table.outcome == Outcome.SDC_CRITICAL)
     return [int((wrong | silent).sum()), int(silent.sum())]
 
 

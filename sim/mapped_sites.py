@@ -106,15 +106,18 @@ def place(module: Json, cells: Sequence[tuple[Cell, FlipFlop]], names: Names) ->
     """Name every flip-flop of a flat mapped module (Yosys JSON).
 
     `report`: {ff_bits, rtl_ff_bits, kept, inverted, merged, duplicated, removed, memory, mapped,
-    merged_registers}. `kept` bits of the Verilog are stored by a flip-flop, `inverted` of them as
-    their inverse; `merged` share a flip-flop with another bit, `duplicated` flip-flops store one
-    that another stores already; `removed` have none: constant, or made of other bits. `memory`
-    flip-flops hold memory words, `mapped` ones synthesis made.
+    merged_registers, unmatched}. `kept` bits of the Verilog are stored by a flip-flop, `inverted`
+    of them as their inverse; `merged` share a flip-flop with another bit, `duplicated` flip-flops
+    store one that another stores already; `removed` have none: constant, or made of other bits.
+    `memory` flip-flops hold memory words, `mapped` ones synthesis made. `unmatched` names every
+    bit of the Verilog that has no flip-flop just to itself: {merged, duplicated, removed}.
     """
     placer = _Placer(module, names)
     owned = [placer.put(cell, flip_flop) for cell, flip_flop in cells]
     groups = [sorted(owners) for owners in owned if len(owners) > 1]
-    total, kept = sum(r.width for r in names.registers), len(set().union(*owned))
+    every = {(n, bit) for n, r in enumerate(names.registers) for bit in range(r.width)}
+    total, found = len(every), set().union(*owned)
+    kept, shared = len(found), set().union(*groups)
     roles = Counter(placer.variables[name].role for name, _ in placer.spots.values())
     report = {
         "ff_bits": len(cells),
@@ -127,6 +130,11 @@ def place(module: Json, cells: Sequence[tuple[Cell, FlipFlop]], names: Names) ->
         "memory": roles["memory"],
         "mapped": roles["mapped"],
         "merged_registers": [[placer.title(one) for one in group] for group in groups[:_SHOWN]],
+        "unmatched": {
+            "merged": placer.titles(shared),
+            "duplicated": placer.titles(placer.copied),
+            "removed": placer.titles(every - found),
+        },
     }
     number = {name: i for i, name in enumerate(placer.variables)}
     where = {net: (number[name], position) for net, (name, position) in placer.spots.items()}
@@ -154,6 +162,8 @@ class _Placer:
         self.spots: dict[Bit, tuple[str, int]] = {}
         self.taken: set[tuple[str, int]] = set()
         self.inverted = self.duplicated = 0
+        self.copied: set[tuple[int, int]] = set()
+        """Bits that more than one flip-flop stores."""
 
     def put(self, cell: Cell, flip_flop: FlipFlop) -> set[tuple[int, int]]:
         """Place one flip-flop; returns the register bits of the Verilog that it stores."""
@@ -166,7 +176,8 @@ class _Placer:
             number, index = min(owners)
             found = self.names.registers[number]
             kind = (found.role or "other", found.layer, found.lane, found.replica)
-            self._store(net, Variable(found.name, *kind), index)
+            if self._store(net, Variable(found.name, *kind), index):
+                self.copied |= owners
         else:
             self._store(net, *self._unknown(cell, net))
         return owners
@@ -174,6 +185,10 @@ class _Placer:
     def title(self, owner: tuple[int, int]) -> str:
         """Name and position of a register bit."""
         return f"{self.names.registers[owner[0]].name}[{owner[1]}]"
+
+    def titles(self, owners: Iterable[tuple[int, int]]) -> list[str]:
+        """Names and positions, in their order."""
+        return [self.title(owner) for owner in sorted(owners)]
 
     def _owners(self, nets: Iterable[Bit]) -> set[tuple[int, int]]:
         spots = (spot for net in nets for spot in self.nets.get(net, ()))
@@ -189,15 +204,18 @@ class _Placer:
         name, position = spots[0] if spots else (cell.name, 0)
         return Variable(name, "mapped", self.layers.find(name)), position
 
-    def _store(self, net: Bit, variable: Variable, position: int) -> None:
-        """Two flip-flops of one register bit are two registers: the second gets its own name."""
-        if (variable.name, position) in self.taken:
+    def _store(self, net: Bit, variable: Variable, position: int) -> bool:
+        """Two flip-flops of one register bit are two registers: the second gets its own name.
+        Returns whether it is a second one."""
+        second = (variable.name, position) in self.taken
+        if second:
             variable.name = f"{variable.name}__{net}"
             self.duplicated += variable.role not in ("memory", "mapped")
         self.taken.add((variable.name, position))
         known = self.variables.setdefault(variable.name, variable)
         known.width = max(known.width, position + 1)
         self.spots[net] = variable.name, position
+        return second
 
 
 def _inverses(module: Json) -> dict[Bit, list[Bit]]:

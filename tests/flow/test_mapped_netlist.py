@@ -34,6 +34,10 @@ def test_every_flip_flop_is_named_and_the_report_says_what_was_forbidden(
     assert registers["ff_bits"] == report["ffs"] == registers["kept"] - registers["merged"]
     assert [registers[key] for key in ("mapped", "memory", "duplicated")] == [0, 0, 0]
     assert registers["kept"] >= 12 + 15
+    unmatched = registers["unmatched"]
+    assert len(unmatched["removed"]) == registers["removed"]
+    assert not unmatched["merged"]
+    assert not unmatched["duplicated"]
     assert report["lut_init_bits"] >= report["luts_with_init"] * 2
 
 
@@ -55,6 +59,9 @@ def test_merged_replicas_are_named(tmp_path, build_directory):
     assert registers["merged"] == 8
     assert all(len(group) == 3 for group in registers["merged_registers"])
     assert registers["ff_bits"] == 4 + 16
+    named = [bit for group in registers["merged_registers"] for bit in group]
+    assert sorted(registers["unmatched"]["merged"]) == sorted(named)
+    assert len(named) == 4 * 3
 
 
 def test_a_second_time_is_answered_from_the_cache(tmp_path, build_directory, monkeypatch):
