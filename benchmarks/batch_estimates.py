@@ -1,5 +1,7 @@
 """Estimates of a search space in batch: how fast, cold and warm, and how far from the exact ones.
 
+Seconds are those of the processor: other work on the machine does not count.
+
 1. cold: seconds to make the rows that `--candidates` random candidates of a space need;
 2. warm: estimates a second of `--batch` candidates a call and of one a call, median of five rounds,
    all their rows made before (asked: 50,000 and 2,000);
@@ -48,9 +50,9 @@ def main() -> None:
     encodings = space.sample(np.random.default_rng(given.seed), given.candidates)
     print(f"space of {space.size:,} candidates, {given.candidates} drawn with seed {given.seed}")
     tables = Estimates(space)
-    start = time.perf_counter()
+    start = time.process_time()
     tables.columns(encodings)
-    cold = time.perf_counter() - start
+    cold = time.process_time() - start
     print(f"cold: {tables.rows} rows in {cold:.1f} s, {1000 * cold / tables.rows:.0f} ms a row")
     warm(tables, encodings, given.batch)
     errors(space, tables, encodings)
@@ -64,10 +66,10 @@ def warm(tables: Estimates, encodings: IntArray, batch: int) -> None:
     many, one = encodings[rows], encodings[rows[:2000], None]
 
     def once(calls: list[IntArray]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         for each in calls:
             tables.columns(each)
-        return sum(map(len, calls)) / (time.perf_counter() - start)
+        return sum(map(len, calls)) / (time.process_time() - start)
 
     batched = statistics.median(once([many]) for _ in range(ROUNDS))
     single = statistics.median(once(list(one)) for _ in range(ROUNDS))
@@ -95,9 +97,9 @@ def exact(space: Space, candidate: Candidate, graph: Graph) -> dict[str, float]:
 def errors(space: Space, tables: Estimates, encodings: IntArray) -> None:
     """Against the exact estimator, by family."""
     candidates = [space.decode(encoding) for encoding in encodings]
-    start = time.perf_counter()
+    start = time.process_time()
     found = [exact(space, one, skeleton(one.network)) for one in candidates]
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(f"exact estimator: {len(found) / seconds:.1f} estimates/s, one a call")
     columns = tables.columns(encodings)
     for family in space.gene("family").choices:

@@ -24,12 +24,12 @@ from .segments import COLUMNS, PACES, Piece, Row, figures
 from .skeleton import Bits
 from .space import Space
 
-__all__ = ["PREDICTED", "Estimates", "estimate_batch"]
+__all__ = ["CIRCUIT", "PREDICTED", "Estimates", "estimate_batch"]
 
-PREDICTED = (
-    *("luts", "ffs", "dsps", "brams", "latency_cycles", "initiation_interval"),
-    *("macs", "parameters", "asi_fault", "asi_ber", "asi_worst", "adcr"),
-)
+CIRCUIT = ("luts", "ffs", "dsps", "brams", "latency_cycles", "initiation_interval")
+"""Columns that depend on folding and plan."""
+
+PREDICTED = (*CIRCUIT, "macs", "parameters", "asi_fault", "asi_ber", "asi_worst", "adcr")
 """Objectives that `estimate_batch` knows without training."""
 
 HARDWARE = ("interval", "multiplier", "plan")
@@ -47,6 +47,7 @@ def estimate_batch(space: Space, encodings: IntArray) -> Columns:
 
     luts, ffs, dsps, brams, latency_cycles, initiation_interval, macs, parameters, asi_fault,
     asi_ber, asi_worst, adcr, as `estimate` and `topology` have them of the candidates' skeletons.
+    Neurons that a plan triples by their score are the first of each layer here, in the same share.
     What belongs to a circuit is NaN where the circuits refuse a layer (`estimate` of the decoded
     candidate's skeleton says why), luts also where the target's family has no model. Raises
     ValueError for encodings that are none of the space.

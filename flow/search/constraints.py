@@ -14,7 +14,8 @@ import numpy as np
 from ...quant.errors import InputError
 from ...quant.ir import IntArray
 from .. import targets
-from .batch import PREDICTED, estimate_batch
+from ..plan import Tmr
+from .batch import CIRCUIT, PREDICTED, estimate_batch
 from .space import FIT, Space
 
 __all__ = ["Constraints", "Limit", "broken", "check"]
@@ -58,6 +59,20 @@ def _limits(space: Space) -> tuple[Limit, ...]:
     return tuple(found)
 
 
+def _known(space: Space, encodings: IntArray) -> dict[str, Vector]:
+    """Estimates of encodings [n, genes]; -inf, which breaks nothing, where none is to be trusted.
+
+    A plan with a share of neurons in triple has them where trained weights say.
+    """
+    columns = estimate_batch(space, encodings)
+    tables = [space.plan(str(name)).default.tmr for name in space.gene("plan").choices]
+    shares = np.array([isinstance(tmr, Tmr) and tmr.share is not None for tmr in tables])
+    unsure = shares[encodings[:, space.columns["plan"]]]
+    for name in CIRCUIT:
+        columns[name][unsure] = -np.inf
+    return columns
+
+
 def broken(space: Space, columns: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which candidates break a constraint that `columns` [n], as of `estimate_batch`, tell: [n].
 
@@ -85,7 +100,7 @@ class Constraints:
         told = [limit for limit in self.limits if limit.column in PREDICTED]
         if not told or not len(encodings):
             return reasons
-        columns = estimate_batch(self.space, encodings)
+        columns = _known(self.space, encodings)
         for limit in told:
             values = columns[limit.column]
             clear = values > limit.most * (1 + MARGINS.get(limit.column, 0.0))
@@ -131,7 +146,7 @@ class _Seen:
         self.rng = np.random.default_rng(space.search.seed)
         self.whole = space.size <= SMALL
         self.encodings = space.sample(self.rng, space.size if self.whole else DRAWN[0])
-        self.columns = estimate_batch(space, self.encodings)
+        self.columns = _known(space, self.encodings)
         self.drawn = 1
 
     def look(self, encodings: IntArray) -> None:
@@ -141,7 +156,7 @@ class _Seen:
         new = np.array([row for row in rows if row.tobytes() not in known], dtype=np.int64)
         if not len(new):
             return
-        found = estimate_batch(self.space, new)
+        found = _known(self.space, new)
         self.encodings = np.concatenate((self.encodings, new))
         self.columns = {
             name: np.concatenate((values, found[name])) for name, values in self.columns.items()

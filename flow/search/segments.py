@@ -20,11 +20,11 @@ from ...hw.configure import Fold, unfitted
 from ...hw.join_config import JoinConfig
 from ...hw.linear_config import LinearConfig
 from ...hw.skips import fit_skips
-from ...hw.timing import recurrence, solved
+from ...hw.timing import initiation_interval, solved
 from ...quant.errors import InputError
 from ...quant.ir import Conv2d, Dense, Graph, IntArray, MaxPool
 from ..costs.layer import forks, layer_resources, operand_lanes, resources
-from ..design import FRAMES, prepare
+from ..design import prepare
 from ..folding import meeting
 from ..plan import Plan, Settings, Tmr, protect
 from ..targets import Target
@@ -110,9 +110,7 @@ def figures(
     try:
         layers = _layers(piece, graph, interval, multiplier, plan)
         known = known | _circuit(piece, layers, target)
-        timed = _Timed(layers)
-        known["interval"] = _interval(piece.shape, interval, timed)
-        row[len(COLUMNS) :] = _times(piece.shape, interval, timed)
+        row[len(COLUMNS) :] = _times(piece.shape, interval, _Timed(layers))
     except InputError:
         pass  # the scalar estimate of a candidate names the reason
     row[: len(COLUMNS)] = [known.get(name, nan) for name in COLUMNS]
@@ -231,6 +229,7 @@ def _circuit(piece: Piece, layers: tuple[LayerConfig, ...], target: Target) -> d
         sums["ffs"] += _fork_ffs(layers, target)
     own = layers[piece.stubbed :]
     return sums | {
+        "interval": initiation_interval(layers),
         "frames": sum(
             ceil(one.fifo_beats / (one.groups_per_frame * one.beats)) + 2 * len(one.sources)
             for one in own
@@ -253,12 +252,6 @@ def _fork_ffs(layers: tuple[LayerConfig, ...], target: Target) -> float:
     with_fork = resources(layers[0], lanes, family, forks=behind).ffs
     without = resources(layers[0], lanes, family).ffs
     return nan if with_fork is None or without is None else float(with_fork - without)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _interval(shape: Piece, interval: int, timed: _Timed) -> int:
-    """Initiation interval of a piece and its stub alone."""
-    return recurrence(timed.layers, FRAMES).initiation_interval
 
 
 @functools.lru_cache(maxsize=1 << 16)

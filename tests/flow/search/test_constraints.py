@@ -118,3 +118,11 @@ def test_broken_looks_at_whole_columns(spaces):
 
     columns = {"luts": np.array([9.0, 11.0, np.nan]), "macs": np.array([1.0, 1.0, 1.0])}
     assert broken(of, columns).tolist() == [False, True, False]
+
+
+def test_a_share_in_triple_is_judged_only_when_trained(spaces):
+    of = spaces.space({"luts": 1}, **{**SMALL, "plan": ("tmr",)})
+
+    check(of)
+    assert Constraints(of).refused(every(of)[:2]) == [None, None]
+    assert Constraints(of).broken({"luts": 900.0}) == "luts, luts 900 > 1"
