@@ -1,8 +1,8 @@
 """What a search pays: accuracy, vulnerable bit-cycles, LUTs and cycles of one candidate.
 
 Accuracy is exact (NumPy reference), LUTs and cycles come from the estimator, vulnerable bit-cycles
-from a fault campaign on the candidate's Verilog. Nothing is made up: what cannot be built or
-measured raises.
+from a fault campaign on the candidate's Verilog or, in a second, from a prediction. Nothing is made
+up: what cannot be built or measured raises.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from ..hw.configure import Fold
 from ..quant import reference
 from ..quant.errors import InputError
 from ..quant.ir import ArgMax, Graph, IntArray
+from ..quant.sensitivity import measure
 from . import targets
 from .builder import build_design
 from .design import Design, prepare
 from .estimator import estimate_design
 from .plan import Plan
+from .resilience import resilience_estimate
 
 __all__ = ["Objective", "Scores"]
 
@@ -32,7 +34,8 @@ __all__ = ["Objective", "Scores"]
 class Scores:
     """`accuracy` 0..1; `vulnerable_bit_cycles` with its interval; `luts`; `cycles` a frame.
 
-    The exposure is None when the objective was asked for no upsets.
+    The exposure is None when the objective was asked for no upsets, the interval where the exposure
+    is predicted.
     """
 
     accuracy: float
@@ -56,7 +59,9 @@ class Objective:
     """Scores graphs on `x` [n, *input_shape] (integers) with `labels` [n].
 
     `faults` register upsets over the first `inputs` frames measure the exposure (0: not measured);
-    `target` is the device of the estimate. `seed` makes the campaign repeatable.
+    `target` is the device of the estimate. `seed` makes the campaign repeatable. `predicted`: no
+    campaign; the exposure is predicted from bit flips in the graph on `select_x`, or `x` without it
+    (`resilience_estimate`).
     """
 
     x: IntArray
@@ -66,6 +71,7 @@ class Objective:
     inputs: int = 32
     seed: int = 0
     select_x: IntArray | None = field(default=None, repr=False)
+    predicted: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.x) or len(self.x) != len(self.labels):
@@ -83,6 +89,8 @@ class Objective:
             raise InputError(f"objective: {cost['source']}")
         accuracy, luts = self._accuracy(graph), float(cost["luts"])
         cycles = int(cost["initiation_interval"])
+        if self.predicted:
+            return Scores(accuracy, luts, cycles, self._predicted(design))
         if not self.faults:
             return Scores(accuracy, luts, cycles)
         rate, scale = self._exposure(design)
@@ -93,6 +101,11 @@ class Objective:
         out = reference.run(graph, self.x).reshape(len(self.x), -1)
         top1 = out[:, 0] if isinstance(graph.node(graph.output), ArgMax) else out.argmax(axis=1)
         return float(np.mean(top1 == self.labels))
+
+    def _predicted(self, design: Design) -> float:
+        frames = self.x if self.select_x is None else self.select_x
+        found = measure(design.graph, frames, seed=self.seed)
+        return resilience_estimate(design, found).vulnerable_bit_cycles
 
     def _exposure(self, design: Design) -> tuple[dict[str, float], float]:
         """The campaign's critical-SDC rate, and the bit-cycles that a rate of one stands for."""

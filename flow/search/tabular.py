@@ -179,4 +179,5 @@ def _text(words: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _words(array: Any) -> list[str]:
-    return array.astype(np.uint8).tobytes().decode("utf-8", "replace").split("\n")
+    text: str = array.astype(np.uint8).tobytes().decode("utf-8", "replace")
+    return text.split("\n")
