@@ -30,11 +30,11 @@ def judge(found: Manifest, outcome: Outcome) -> tuple[bool, dict[str, Any]]:
 def _measure(outcome: Outcome) -> dict[str, object]:
     """Cycles from the first input beat to the frames' last output beats, and their spacing."""
     ends = [end - outcome.starts[0] for end in outcome.output.ends]
-    spacings = sorted({after - before for before, after in itertools.pairwise(ends[1:])})
+    spacings = [after - before for before, after in itertools.pairwise(ends[1:])]
     return {
         "frames": len(ends),
         "latency_cycles": ends[0] if ends else None,
-        "initiation_interval": max(spacings, default=None),
-        "spacings": spacings,
+        "initiation_interval": max(spacings[-2:], default=None),  # as the manifest's, once settled
+        "spacings": sorted(set(spacings)),
         "last_beat_cycles": ends[:3],
     }
