@@ -149,11 +149,19 @@ def _shape_graph(shape: Piece) -> Graph:
 
 
 class _Timed:
-    """Layers of one shape and folding, equal where nothing tells them apart in time."""
+    """Layers of one shape and folding, equal where nothing tells them apart in time.
+
+    A cache keeps the key, so whoever times the layers takes them out.
+    """
 
     def __init__(self, layers: tuple[LayerConfig, ...]) -> None:
         self.layers = layers
         self.key = tuple(_timing_key(layer) for layer in layers)
+
+    def take(self) -> tuple[LayerConfig, ...]:
+        """The layers, once."""
+        layers, self.layers = self.layers, ()
+        return layers
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -181,7 +189,7 @@ def _timing_key(layer: LayerConfig) -> tuple[object, ...]:
 @functools.lru_cache(maxsize=1 << 16)
 def _depths(shape: Piece, interval: int, timed: _Timed) -> tuple[int, ...]:
     """Depths of all operand FIFOs, in order, as `hw.skips` finds them for the piece alone."""
-    fitted = fit_skips(timed.layers)
+    fitted = fit_skips(timed.take())
     joins = (one for one in fitted if isinstance(one, JoinConfig))
     return tuple(operand.depth for one in joins for operand in one.operands)
 
@@ -262,7 +270,7 @@ def _times(shape: Piece, interval: int, timed: _Timed) -> Row:
     What comes in is timed behind the stub alone: whatever the piece does to its source counts as
     its own.
     """
-    layers, count = timed.layers, len(PACES)
+    layers, count = timed.take(), len(PACES)
     if not shape.stubbed:
         first, last = _ends(layers, 1)
         return np.concatenate((np.arange(count), [first] * count, [last - first] * count))
