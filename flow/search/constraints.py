@@ -169,7 +169,12 @@ class _Seen:
         return np.where(np.isnan(worst), np.inf, worst)
 
     def satisfy(self, limits: Sequence[Limit]) -> bool:
-        """Whether a candidate that satisfies all of `limits` was seen, or can be found."""
+        """Whether a candidate that satisfies all of `limits` was seen, or can be found.
+
+        Also where no candidate has a circuit: evaluations will say why.
+        """
+        if np.isposinf(self.excess(limits)).all():
+            return True
         if self.excess(limits).min() <= 1:
             return True
         if self.whole:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tercet.flow.search import constraints
-from tercet.flow.search.batch import estimate_batch
+from tercet.flow.search.batch import PREDICTED, estimate_batch
 from tercet.flow.search.constraints import Constraints, broken, check
 from tercet.quant.errors import InputError
 
@@ -126,3 +126,14 @@ def test_a_share_in_triple_is_judged_only_when_trained(spaces):
     check(of)
     assert Constraints(of).refused(every(of)[:2]) == [None, None]
     assert Constraints(of).broken({"luts": 900.0}) == "luts, luts 900 > 1"
+
+
+def test_circuits_that_are_refused_are_no_contradiction(spaces, monkeypatch):
+    def nothing(space, encodings):
+        return {name: np.full(len(encodings), np.nan) for name in PREDICTED}
+
+    monkeypatch.setattr(constraints, "estimate_batch", nothing)
+    of = spaces.space({"luts": 1}, **SMALL)
+
+    check(of)
+    assert Constraints(of).refused(every(of)[:2]) == [None, None]
