@@ -64,19 +64,24 @@ def trained(spec: NetworkSpec, space: Space, images: Callable[[], Images], folde
     found = _train(spec, space.train, images())
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".new-", dir=place.parent))
+        _place(place, found, origin | {"network": spec.to_json()})
     except OSError as error:
         raise InputError(f"{printable(str(folder))}: cannot be written: {error.strerror}") from None
+    return found
+
+
+def _place(place: Path, found: Trained, facts: dict[str, Any]) -> None:
+    """Write the folder `place` beside it and move it there, unless another process was faster."""
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=place.parent))
     try:
-        _write(work, found, origin | {"network": spec.to_json()})
+        _write(work, found, facts)
         work.chmod(0o755)
         work.rename(place)
     except OSError:
-        if not place.is_dir():  # else another process was faster, with the same result
+        if not place.is_dir():
             raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return found
 
 
 def _origin(space: Space) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 
 import pytest
 
@@ -250,6 +251,33 @@ def test_networks_of_another_space_are_refused(evaluator, train):
     space = dataclasses.replace(evaluator.space, train=train)
     with pytest.raises(InputError, match=r"was trained for another space .* give another folder"):
         Evaluator(space, evaluator.folder).train_network(SPEC)
+
+
+def test_two_processes_may_train_the_same_network(evaluator, tmp_path, monkeypatch):
+    found, place = evaluator.train_network(SPEC), tmp_path / "networks" / SPEC.digest
+
+    def overtaken(*args):
+        shutil.copytree(evaluator.folder / "networks" / SPEC.digest, place)
+        return found
+
+    monkeypatch.setattr(training, "_train", overtaken)
+    other = Evaluator(evaluator.space, tmp_path)
+
+    assert other.train_network(SPEC) is found
+    assert [path.name for path in place.parent.iterdir()] == [SPEC.digest]
+
+
+@pytest.mark.usefixtures("untrained")
+def test_what_fails_leaves_nothing_behind(evaluator, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training, "_train", lambda *args: evaluator.train_network(SPEC))
+    monkeypatch.setattr(training, "_write", full)
+    with pytest.raises(InputError, match=r"cannot be written: No space left on device"):
+        Evaluator(evaluator.space, tmp_path).train_network(SPEC)
+
+    assert list((tmp_path / "networks").iterdir()) == []
 
 
 def test_a_broken_network_is_named(evaluator, tmp_path):
