@@ -27,6 +27,8 @@ TABLES = (
     "data", "network", "train", "hardware", "plans", "objectives", "constraints", "search",
 )  # fmt: skip
 LEAST_POPULATION = 4
+MOST_SEED = (1 << 32) - 1
+"""Of scikit-learn's split."""
 
 
 def load_space(path: Path) -> Space:
@@ -80,9 +82,14 @@ def _data(table: Table, folder: Path) -> DataSpec:
     table.word("name", ("digits",), "digits")
     seed = table.integer("seed", 0, 0)
     table.end()
+    if seed > MOST_SEED:
+        raise InputError(f"{table.at} seed must be at most {MOST_SEED}, not {seed}")
     if images is not None and not isinstance(images, str):
         raise table.wrong("images", "the name of an .npz file", images)
-    return describe(None if images is None else folder / images, seed)
+    try:
+        return describe(None if images is None else folder / images, seed)
+    except InputError as error:
+        raise InputError(f"{table.file}: {error}") from None
 
 
 def _network(table: Table, data: DataSpec) -> list[Gene]:

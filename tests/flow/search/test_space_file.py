@@ -285,6 +285,16 @@ REST = [
     ('name = "digits"', 'name = "faces"', "[data] name must be one of digits, not 'faces'"),
     (
         'name = "digits"',
+        "seed = 4294967296",
+        "[data] seed must be at most 4294967295, not 4294967296",
+    ),
+    (
+        'name = "digits"',
+        'images = "x.npz"',
+        "x.npz: no such file",
+    ),
+    (
+        'name = "digits"',
         'name = "digits"\nimages = "x.npz"',
         "[data] name and images exclude each other; give one of them",
     ),
