@@ -69,7 +69,7 @@ def at_random(macs: Mapping[str, int], risk: Scores, share: float, seed: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--trials", type=int, default=2000, help="flips of each neuron")
+    parser.add_argument("--trials", type=int, default=20_000, help="flips of each neuron")
     parser.add_argument("--networks", nargs="+", default=("chain", "residual", "separable"))
     options = parser.parse_args()
     print(f"seed {SEED}, {options.epochs} epochs, {options.trials} flips a neuron; {versions()}\n")

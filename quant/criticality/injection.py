@@ -19,18 +19,28 @@ __all__ = ["flipped", "msb_scores", "neuron_scores"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
+TRIALS, LEAST = 1_000_000, 2000
+"""Flips in all, shared among the neurons, and the fewest of each: where one wrong element in 200
+changes the class, 2000 flips leave an error of a third, as large as neurons differ."""
+BATCH = 2000
+"""Flips of each neuron of a layer that are held at once."""
+
 
 def neuron_scores(
-    graph: Graph, x: IntArray, *, seed: int, trials: int = 2000
+    graph: Graph, x: IntArray, *, seed: int, trials: int | None = None
 ) -> dict[str, FloatArray]:
     """Score of every neuron of each Conv2d and Dense by layer name: [out_channels], 0..1.
 
     A trial flips one bit of one accumulator: image of `x`, position and bit uniform, the bit within
-    the proven width `acc_bits`, two's complement. The score is the share of `trials` in which the
-    top-1 class (arg-max of the output, or its value if the graph ends in ArgMax) differs from the
-    fault-free run; its standard error is sqrt(p (1 - p) / trials). Every layer has its own stream
-    of random numbers from `seed`. Raises InputError for an empty `x` or fewer than one trial.
+    the proven width `acc_bits`, two's complement. The score is the share of `trials` of a neuron
+    (default: `TRIALS` shared among all neurons, but `LEAST` of each) in which the top-1 class
+    (arg-max of the output, or its value if the graph ends in ArgMax) differs from the fault-free
+    run; its standard error is sqrt(p (1 - p) / trials). Every layer has its own stream of random
+    numbers from `seed`. Raises InputError for an empty `x` or fewer than one trial.
     """
+    linear = [node for node in graph if isinstance(node, Conv2d | Dense)]
+    if trials is None:
+        trials = max(LEAST, TRIALS // max(1, sum(node.out_channels for node in linear)))
     if trials < 1 or not len(x):
         raise InputError(f"criticality: needs trials and images, not {trials} and {len(x)}")
     run = Propagation(graph, x)
@@ -38,17 +48,24 @@ def neuron_scores(
     for i, node in enumerate(graph):
         if isinstance(node, Conv2d | Dense):
             rng = np.random.default_rng([seed, i])
-            neurons = np.repeat(np.arange(node.out_channels), trials)
-            changed = _strike(run, node, neurons, rng)
-            scores[node.name] = changed.reshape(-1, trials).mean(axis=1)
+            hits = np.zeros(node.out_channels)
+            acc = run.model.accumulate(node, [run.golden[name] for name in node.inputs])
+            for first in range(0, trials, BATCH):
+                each = min(BATCH, trials - first)
+                neurons = np.repeat(np.arange(node.out_channels), each)
+                hits += _strike(run, node, acc, neurons, rng).reshape(-1, each).sum(axis=1)
+            scores[node.name] = hits / trials
     return scores
 
 
 def _strike(
-    run: Propagation, node: Conv2d | Dense, neurons: IntArray, rng: np.random.Generator
+    run: Propagation,
+    node: Conv2d | Dense,
+    acc: IntArray,
+    neurons: IntArray,
+    rng: np.random.Generator,
 ) -> Any:
     """Whether the top-1 changes, for one random fault in each of `neurons`: bool [trials]."""
-    acc = run.model.accumulate(node, [run.golden[name] for name in node.inputs])
     count, bits = len(neurons), run.model.ranges[node.name].acc_bits
     places = [rng.integers(0, n, count) for n in acc.shape[:-1]]  # image, row, column
     words = acc[tuple(places)]  # [trials, channels]: tables need a row for each channel
