@@ -125,8 +125,7 @@ def table(columns: dict[str, np.ndarray], found: list[dict[str, float]], chosen:
     """Equal candidates, mean and worst relative error of each column."""
     for name, values in columns.items():
         true = np.array([found[i][name] for i in chosen], dtype=np.float64)
-        apart = np.abs(values[chosen] - true) / np.maximum(np.abs(true), 1e-9)
-        apart[np.abs(values[chosen] - true) < 1e-9] = 0.0
+        apart = np.abs(values[chosen] - true) / np.where(true == 0, 1.0, np.abs(true))
         equal = int((apart < 1e-12).sum())
         print(
             f"  {name:20} equal {equal:4} of {len(chosen):4}, mean error {apart.mean():8.3%}, "
