@@ -112,7 +112,8 @@ class Random:
 
     def _remaining(self, count: int) -> list[Key]:
         """What is left of a space that is nearly exhausted: all encodings, listed in parts."""
-        total, found = math.prod(self._sizes.tolist()), list[Key]()
+        found: list[Key] = []
+        total = math.prod(self._sizes.tolist())
         for start in range(0, total, LISTED):
             if len(found) == count:
                 break
@@ -136,7 +137,8 @@ class Nsga(Random):
 
     def ask(self, count: int) -> IntArray:
         """As `Engine.ask`: random until two members are known, then their children."""
-        self.parents, found = [], []
+        self.parents = []
+        found: list[Key] = []
         for _ in range(ROUNDS if len(self._members) > 1 else 0):
             if len(found) == count:
                 break
@@ -164,7 +166,7 @@ class Nsga(Random):
         """Winners of binary tournaments; equals are drawn by lot."""
         first, second = self._rng.integers(0, len(self._members), (2, count))
         behind = self._order[second] < self._order[first]
-        return np.where(behind, second, first)
+        return np.asarray(np.where(behind, second, first))
 
     def _mutated(self, encodings: IntArray) -> IntArray:
         """Other choices for one gene of each encoding on average."""

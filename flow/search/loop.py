@@ -162,7 +162,9 @@ class _Search:
             if not len(encodings):
                 self.archive.exhausted = True
                 break
-            refused = self.limits.refused(encodings) if self.limits else [None] * len(encodings)
+            refused: list[str | None] = [None] * len(encodings)
+            if self.limits:
+                refused = self.limits.refused(encodings)
             made = self._record(encodings, refused)
             chosen += [record for record in made if record.refused is None]
             reasons.update(reason.split(",")[0] for reason in refused if reason is not None)

@@ -67,7 +67,7 @@ def _picture(path: Path, names: Sequence[str], values: FloatArray, on_front: Any
         if _is_wide(values[:, other]):
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
-    np.atleast_1d(figure.axes)[0].legend()
+    figure.axes[0].legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
