@@ -20,7 +20,7 @@ from .space import FIT, Space
 
 __all__ = ["Constraints", "Limit", "broken", "check"]
 
-MARGINS = {"luts": 0.05, "ffs": 0.05, "brams": 0.05, "dsps": 0.0, "latency_cycles": 0.1}
+MARGINS = {"luts": 0.05, "ffs": 0.05, "brams": 0.05, "dsps": 0.5, "latency_cycles": 0.1}
 """By what a prediction must exceed a limit before a candidate is refused unseen: trained weights
 change these counts, and the latency of a batch is interpolated."""
 

@@ -20,6 +20,9 @@ from .candidate import NetworkSpec, StageSpec
 
 __all__ = ["Skeleton", "bits_of", "skeleton"]
 
+OTHER_SHIFT = 0.25
+"""Share of channels whose shift is one more than the others' in scheme `pow2`."""
+
 INPUT = "n_input"
 """What an import calls the input of a module."""
 
@@ -203,7 +206,7 @@ def _requantize(
     ratio = out.hi / min(reach, 0.9 * most)
     if scheme == "pow2":
         shift = math.floor(math.log2(1 / ratio))
-        shifts = np.maximum(shift + rng.integers(-1, 2, len(rows)), 0)
+        shifts = np.maximum(shift + (rng.random(len(rows)) < OTHER_SHIFT), 0)
         shifts[0] = max(shift, 0)
         ones = np.ones(len(rows), dtype=np.int64)
         return ir.Requantize(ones, shifts.astype(np.int64), out, M_BITS, *_clamp(out, signed))
