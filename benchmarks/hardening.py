@@ -61,7 +61,7 @@ PLANS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "plain": ({}, ()),
     "checksum": ({**CHECKED, "control": "none"}, SUMMED),
     "codes": ({**CODED, "control": "none"}, CARRIED),
-    "watchdog": ({**CHECKED, "control": "parity", "watchdog": True}, ()),
+    "watchdog": ({**CHECKED, "post": "parity", "control": "parity", "watchdog": True}, ()),
     "guarded": ({**GUARDED, "control": "parity", "watchdog": True}, ()),
     "retry": ({**GUARDED, "checksum": {"modulus": 3, "retry": 1}, "control": "tmr"}, ()),
     "tmr 20%": ({"tmr": {"share": 0.2}}, ()),
