@@ -3,7 +3,8 @@
 Reads the table that `search_table.py` wrote and takes the networks whose error on the selection
 images is within `--window` of the best. For R-ASI's three forms, and for what any size of a network
 would predict (parameters, MACs, depth, R-ADCR): Spearman's rank correlation with the change rate
-under bit errors in feature maps and in weights (95 % percentile bootstrap over networks), and the
+under one flipped bit of a feature map (what R-ASI per fault is about), bit errors in feature maps
+(what R-ASI per BER is about) and in weights (95 % percentile bootstrap over networks), and the
 partial rank correlation given log(parameters), MACs and depth. A form fails where an interval holds
 0, or has the wrong sign. Prints Markdown. Deterministic.
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from tercet.flow.search.space_file import load_space
 from tercet.flow.search.tabular import Table
-from tercet.flow.search.tabular_rows import STRIKES
+from tercet.flow.search.tabular_rows import SINGLE, STRIKES
 
 SPACE = Path(__file__).with_name("table_space.toml")
 FORMS = ("asi_per_fault", "asi_per_ber", "asi_worst")
@@ -46,7 +47,7 @@ def main() -> None:
           f"lowest error {error.min():.4f}; {versions()}")  # fmt: skip
     if near.sum() < FEWEST:
         print(f"fewer than {FEWEST} networks: widen --window")
-    for rate in STRIKES:
+    for rate in (SINGLE, *STRIKES):
         found = chosen[rate]
         print(f"\n{rate}: change rate {found.min():.4f}..{found.max():.4f}, median "
               f"{np.median(found):.4f}\n")  # fmt: skip
@@ -78,6 +79,8 @@ def print_rows(chosen: dict[str, Floats], rate: str) -> None:
 
 def judged(plain: Limits, rest: Limits) -> str:
     """What a form of R-ASI tells of a network, by both intervals."""
+    if plain == (0, 0, 0):
+        return "fails: does not vary"
     if plain[2] < 0:
         return "fails: the wrong sign"
     if plain[1] <= 0:

@@ -29,7 +29,7 @@ __all__ = ["Table", "hardware", "networks", "table_digest"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_NETWORKS = 1 << 20
 """Raw encodings of the network genes that are listed."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from ...quant import reference
 from ...quant.errors import ClaimError, InputError
 from ...quant.faults import BitErrors, Tensor, draw
+from ...quant.faults.single import single_bits
 from ...quant.ir import Graph, IntArray
 from ...quant.names import printable
 from ...quant.quantize import quantize_input
@@ -31,7 +32,7 @@ from .images import Images, load_images
 from .space import Space
 from .tabular import Table, hardware, networks, table_digest
 
-__all__ = ["STRIKES", "Measures", "Rows", "fill", "measured"]
+__all__ = ["SINGLE", "STRIKES", "Measures", "Rows", "fill", "measured"]
 
 Json = dict[str, Any]
 
@@ -41,6 +42,8 @@ STRIKES = {
     "ccr_weights_1e-3": BitErrors(1e-3, Tensor.WEIGHT),
 }
 """Columns of the classification change rate: the law that strikes every inference."""
+SINGLE = "ccr_map_bit"
+"""The change rate when one bit, any of all feature maps, flips in every inference."""
 INDICES: tuple[Callable[[Graph], float], ...] = (
     topology.adcr,
     topology.macs,
@@ -50,8 +53,8 @@ INDICES: tuple[Callable[[Graph], float], ...] = (
     topology.weight_bytes,
 )
 """Columns of the topology beside R-ASI."""
-IMAGES, REPEATS = 100, 10
-"""Selection images that are struck, and how often, each time with faults of its own."""
+IMAGES, REPEATS, SINGLES = 100, 10, 200
+"""Selection images that are struck, and how often each, by a law and by single flips."""
 
 
 class Measures(Protocol):
@@ -155,8 +158,8 @@ def fill(
 
 
 def measured(graph: Graph, images: Images, seed: int) -> dict[str, float]:
-    """Of a network, beside its error: accuracy on the test images, classification change
-    rates on the first selection images (`STRIKES`, faults drawn from `seed`), and its topology."""
+    """Of a network, beside its error: accuracy on the test images, classification change rates on
+    the first selection images (`STRIKES` and `SINGLE`, faults drawn from `seed`), its topology."""
     select, test = (quantize_input(graph, x) for x in (images.select_x[:IMAGES], images.test_x))
     logits = reference.run(graph, test).reshape(len(test), -1)
     engine = SoftwareEngine(graph, select)
@@ -165,6 +168,9 @@ def measured(graph: Graph, images: Images, seed: int) -> dict[str, float]:
     for name, law in STRIKES.items():
         outcome = engine.run(draw(law, graph, frame, seed=seed)).outcome
         found[name] = float((outcome == Outcome.SDC_CRITICAL).mean())
+    frame = np.tile(np.arange(len(select)), SINGLES)
+    flips = single_bits(graph, frame, Tensor.ACTIVATION, seed=seed)
+    found[SINGLE] = float((engine.run(flips).outcome == Outcome.SDC_CRITICAL).mean())
     found |= {f"asi_{form}": value for form, value in asdict(topology.asi(graph)).items()}
     return found | {one.__name__: float(one(graph)) for one in INDICES}
 

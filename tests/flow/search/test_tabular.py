@@ -115,6 +115,8 @@ def test_measures_change_rates_and_topology_of_a_network(filled):
     for name in ("ccr_maps_1e-3", "ccr_maps_3e-3", "ccr_weights_1e-3"):
         assert ((columns[name] > 0) & (columns[name] < 1)).all()
     assert (columns["ccr_maps_3e-3"] > columns["ccr_maps_1e-3"]).all()
+    assert (columns["ccr_map_bit"] > 0).all()
+    assert (columns["ccr_map_bit"] < columns["ccr_maps_3e-3"]).all()
 
 
 def test_goes_on_with_the_rows_that_are_missing(space, filled, tmp_path):
