@@ -1,7 +1,7 @@
 """What each hardening costs and what it leaves: plans x networks x targets, built and injected.
 
-    python benchmarks/hardening.py [GRAPH.json ...] [--plan NAME ...] [--target T ...]
-                                   [--multiplier dsp|lut ...] [--faults N] [--out DIR]
+    python benchmarks/hardening.py [GRAPH.json ... | --network demo|residual ...] [--plan NAME ...]
+                      [--target T ...] [--multiplier dsp|lut ...] [--faults N] [--out DIR]
 
 Without GRAPH.json: the demo's network (its committed folding) and the trained residual network of
 benchmarks/networks.py. A GRAPH.json has its images in an .npz of the same name beside it (as
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -85,8 +85,11 @@ class Network:
     judge_x: IntArray
 
 
-def networks(paths: list[Path]) -> Iterator[Network]:
-    """Those of the files, or the demo's and the residual one."""
+OWN = ("demo", "residual")
+
+
+def networks(paths: list[Path], names: Sequence[str] = OWN) -> Iterator[Network]:
+    """Those of the files, or of `OWN`."""
     for path in paths:
         graph = serialize.load(path)
         x = np.load(path.with_suffix(".npz"), allow_pickle=False)["x"]
@@ -95,7 +98,7 @@ def networks(paths: list[Path]) -> Iterator[Network]:
     if paths:
         return
     data = datasets.digits(0)
-    for name in ("demo", "residual"):
+    for name in names:
         graph = digits_network(0) if name == "demo" else trained("residual")
         folding = demo.folding(graph) if name == "demo" else balance(graph)
         select, judge = (quantize_input(graph, x) for x in (data.select_x, data.test_x))
@@ -210,6 +213,7 @@ def head(cells: tuple[str, ...]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("graphs", type=Path, nargs="*", metavar="GRAPH.json")
+    parser.add_argument("--network", nargs="+", choices=OWN, default=OWN, help="without graphs")
     parser.add_argument("--plan", nargs="+", choices=list(PLANS), default=list(PLANS))
     parser.add_argument("--target", nargs="+", default=["ecp5-85k"])
     parser.add_argument("--multiplier", nargs="+", choices=["dsp", "lut"], default=["dsp"])
@@ -217,7 +221,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/hardening"))
     args = parser.parse_args()
     plans = list(dict.fromkeys(["plain", *args.plan]))
-    for network in networks(args.graphs):
+    for network in networks(args.graphs, args.network):
         out = args.out / network.name
         print(f"\n{network.name}, {args.faults:,} upsets\n{head(STRUCK)}", flush=True)
         rows: dict[str, dict[str, Any]] = {}

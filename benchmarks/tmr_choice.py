@@ -1,6 +1,7 @@
 """TMR of a share of the multiplications, in RTL: what a choice of neurons holds, what TMR removes.
 
-    python benchmarks/tmr_choice.py [GRAPH.json ...] [--faults N] [--target T] [--out DIR]
+    python benchmarks/tmr_choice.py [GRAPH.json ... | --network demo|residual ...] [--faults N]
+                                    [--target T] [--out DIR]
 
 Networks as in benchmarks/hardening.py. First the plain design is struck by N upsets over all
 flip-flops. Each upset of a lane's product, accumulator or weight register that changes a class is
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hardening import Network, head, kept, networks
+from hardening import OWN, Network, head, kept, networks
 
 from tercet.flow import demo
 from tercet.flow.builder import build_design
@@ -179,11 +180,12 @@ def curve_text(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("graphs", type=Path, nargs="*", metavar="GRAPH.json")
+    parser.add_argument("--network", nargs="+", choices=OWN, default=OWN, help="without graphs")
     parser.add_argument("--faults", type=int, default=1_000_000)
     parser.add_argument("--target", default="ecp5-85k")
     parser.add_argument("--out", type=Path, default=Path("build/tmr_choice"))
     args = parser.parse_args()
-    for network in networks(args.graphs):
+    for network in networks(args.graphs, args.network):
         out = args.out / network.name
         bare = out / f"None-none-{args.target}-{args.faults}"
         plain = designed(network, None, "none")
