@@ -6,7 +6,6 @@ the engine, and no times: the same space gives the same archive, byte for byte.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import tempfile
@@ -48,7 +47,7 @@ class Record:
         """Whether it was evaluated and breaks no constraint."""
         return self.objectives is not None and self.broken is None
 
-    @functools.cached_property
+    @property
     def text(self) -> str:
         """The record as one line of JSON, without what it has not."""
         return json.dumps({key: value for key, value in self._items() if value is not None})
@@ -77,6 +76,7 @@ class Archive:
     generations: int = 0
     exhausted: bool = False
     records: list[Record] = field(default_factory=list)
+    _lines: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def feasible(self) -> list[Record]:
@@ -89,9 +89,10 @@ class Archive:
         return sum(record.refused is None for record in self.records)
 
     def to_json(self) -> str:
-        """The text of the file, a record a line."""
+        """The text of the file, a record a line; records that were once written never change."""
         head = {"schema": SCHEMA} | {name: getattr(self, name) for name in _HEAD}
-        records = ",\n".join(record.text for record in self.records)
+        self._lines += [record.text for record in self.records[len(self._lines) :]]
+        records = ",\n".join(self._lines)
         return f'{json.dumps(head)[:-1]},\n"records": [\n{records}\n]}}\n'
 
     def save(self, folder: Path) -> None:

@@ -29,6 +29,8 @@ Key = tuple[int, ...]
 ALGORITHMS = ("nsga2", "nsga3", "random")
 ROUNDS = 64
 """Batches of proposals without anything new after which the rest of the space is listed."""
+BATCH = 32
+"""Children that are made at a time, at least: near the end of a search few of them are new."""
 LISTED = 1 << 16
 """Encodings that are listed at a time."""
 
@@ -97,13 +99,13 @@ class Random:
             if len(found) == count:
                 return found
             drawn = self._rng.integers(0, self._sizes, (2 * count, len(self._sizes)))
-            found += self._new(drawn, count - len(found))
+            found += self._new(self._space.canonical(drawn), count - len(found))
         return found + self._remaining(count - len(found))
 
-    def _new(self, drawn: IntArray, count: int) -> list[Key]:
-        """The first `count` of the canonical forms that are new, which they then are no more."""
+    def _new(self, encodings: IntArray, count: int) -> list[Key]:
+        """The first `count` of canonical encodings that are new, which they then are no more."""
         found: list[Key] = []
-        for row in self._space.canonical(drawn).tolist():
+        for row in encodings.tolist():
             key = tuple(row)
             if len(found) < count and key not in self._seen:
                 self._seen.add(key)
@@ -119,7 +121,7 @@ class Random:
                 break
             numbers = self._rng.permutation(np.arange(start, min(start + LISTED, total)))
             every = np.stack(np.unravel_index(numbers, self._sizes.tolist()), axis=1)
-            found += self._new(every, count - len(found))
+            found += self._new(self._space.canonical(every), count - len(found))
         return found
 
 
@@ -148,17 +150,20 @@ class Nsga(Random):
         return self._array(found + rest)
 
     def _children(self, count: int) -> list[Key]:
-        mothers, fathers = self._select(count), self._select(count)
-        shape = (count, len(self._sizes))
+        """At most `count` new ones."""
+        drawn = max(BATCH, 2 * count)
+        mothers, fathers = self._select(drawn), self._select(drawn)
+        shape = (drawn, len(self._sizes))
         mixed = np.where(
             self._rng.random(shape) < 0.5, self._members[mothers], self._members[fathers]
         )
         children = self._space.canonical(self._mutated(mixed))
         found: list[Key] = []
-        for child, pair in zip(children, zip(mothers, fathers, strict=True), strict=True):
-            new = self._new(child[None], 1)
+        members = [tuple(row) for row in self._members.tolist()]
+        for child, mother, father in zip(children, mothers, fathers, strict=True):
+            new = self._new(child[None], count - len(found))
             if new:
-                self.parents.append(tuple(tuple(self._members[i].tolist()) for i in pair))
+                self.parents.append((members[mother], members[father]))
             found += new
         return found
 

@@ -117,8 +117,10 @@ def _open(space: Space, folder: Path | None, resume: bool) -> Archive:
 
 def _check_alive(archive: Archive) -> None:
     """ClaimError if all that was evaluated so far failed."""
+    if any(record.objectives is not None for record in archive.records):
+        return
     failures = [record.failure for record in archive.records if record.failure is not None]
-    if failures and len(failures) == archive.evaluations:
+    if failures:
         raise ClaimError(f"all {len(failures)} evaluations failed; the first: {failures[0]}")
 
 
@@ -130,24 +132,26 @@ class _Search:
         spec = space.search
         self.engine = engine(spec.algorithm, space, spec.population, spec.seed)
         self.numbers = {record.encoding: record.number for record in archive.records}
+        self.spent = archive.evaluations
         if archive.generations:
             self.engine.restore(archive.engine, self.numbers)
 
     @property
     def remaining(self) -> int:
         """Evaluations still to make."""
-        return max(0, self.space.search.evaluations - self.archive.evaluations)
+        return max(0, self.space.search.evaluations - self.spent)
 
     def generation(self, crew: Crew) -> float:
         """Propose, evaluate and record one generation; returns the seconds of evaluation."""
         chosen = self._propose(min(self.space.search.population, self.remaining))
-        before, total = self.archive.evaluations, self.space.search.evaluations
+        before, total = self.spent, self.space.search.evaluations
         candidates = [self.space.decode(np.array(record.encoding)) for record in chosen]
         self.tell("evaluating", before, total)
         results = crew.run(candidates, lambda n: self.tell("evaluating", before + n, total))
         records = self.archive.records
         for record, result in zip(chosen, results, strict=True):
             records[record.number] = self._judged(record, result)
+        self.spent += len(chosen)
         self._learn([records[record.number] for record in chosen])
         self.archive.generations += 1
         self.archive.engine = self.engine.state()
