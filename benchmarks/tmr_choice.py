@@ -54,6 +54,11 @@ def designed(network: Network, share: float | None, control: str) -> Design:
     return prepare(network.graph, network.folding, plan, network.select_x)
 
 
+def name_of(share: float | None, control: str, target: str, faults: int) -> str:
+    """The folder of a design, without a dot: the row beside it has a suffix."""
+    return f"{round(100 * (share or 0))}-{control}-{target}-{faults}"
+
+
 def struck(network: Network, design: Design, faults: int, target: str, out: Path) -> dict[str, Any]:
     """A design's report and netlist, and of its lanes the upsets that go unnoticed."""
     build_design(design, out, target=target, frames=network.judge_x)
@@ -130,7 +135,7 @@ def print_curve(network: Network, faults: int, target: str, out: Path, all_: Neu
     for share in (None, *SHARES):
         for control in ("none", "tmr"):
             design = designed(network, share, control)
-            folder = out / f"{share}-{control}-{target}-{faults}"
+            folder = out / name_of(share, control, target, faults)
             make = partial(struck, network, design, faults, target, folder)
             row = kept(folder.with_suffix(".json"), make)
             plain.setdefault("row", row)
@@ -187,7 +192,7 @@ def main() -> None:
     args = parser.parse_args()
     for network in networks(args.graphs, args.network):
         out = args.out / network.name
-        bare = out / f"None-none-{args.target}-{args.faults}"
+        bare = out / name_of(None, "none", args.target, args.faults)
         plain = designed(network, None, "none")
         make = partial(struck, network, plain, args.faults, args.target, bare)
         kept(bare.with_suffix(".json"), make)

@@ -1,6 +1,6 @@
 """The archive of a search: every candidate in the order in which it was proposed, as JSON.
 
-One file that is replaced as a whole after each generation. It holds the lineage and the state of
+One file that is replaced as a whole, between two generations. It holds the lineage and the state of
 the engine, and no times: the same space gives the same archive, byte for byte.
 """
 
@@ -87,6 +87,11 @@ class Archive:
     def evaluations(self) -> int:
         """Candidates on which something was spent: they have objectives, or failed."""
         return sum(record.refused is None for record in self.records)
+
+    def drop_unfinished(self) -> None:
+        """Forget the records of a generation that did not end: `engine` knows nothing of it."""
+        while self.records and self.records[-1].generation >= self.generations:
+            self.records.pop()
 
     def to_json(self) -> str:
         """The text of the file, a record a line; records that were once written never change."""

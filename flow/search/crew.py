@@ -27,6 +27,8 @@ Evaluate = Callable[[Candidate], Mapping[str, float]]
 Span = tuple[float, float]
 REASON = 300
 """Characters of a reason at most."""
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Each worker is to use one thread: those of several on the same cores only wait."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Crew:
             raise InputError(f"workers must be 0 or more, not {workers}")
         self._evaluate = evaluate
         self._pool = None
+        self._threads = {name: os.environ.get(name) for name in _THREADS}
         if workers:
+            os.environ |= dict.fromkeys(_THREADS, "1")  # workers load NumPy before `_begin`
             self._pool = ProcessPoolExecutor(
                 workers,
                 mp_context=multiprocessing.get_context("spawn"),
@@ -65,6 +69,10 @@ class Crew:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=error is None, cancel_futures=True)
+            for name, value in self._threads.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
     def run(
         self, candidates: Sequence[Candidate], done: Callable[[int], None] | None = None
@@ -122,7 +130,6 @@ _worker: list[Evaluate] = []
 def _begin(evaluate: Evaluate) -> None:
     """Of a worker: one thread each, interrupts are the parent's, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -30,6 +30,9 @@ __all__ = ["Limits", "Outcome", "run"]
 DRAWS = 10_000
 """Proposals in a row that may be refused before the search gives up."""
 
+SAVE_SECONDS = 1.0
+"""Time between two archives that are written while the search goes on."""
+
 Tell = Callable[..., None]
 
 
@@ -67,7 +70,8 @@ def run(
 
     `evaluate(candidate)` gives the objectives that the space asks for by name; what it raises is
     recorded as the candidate's failure. It must be picklable unless `workers` is 0, which means
-    in this process. The archive is kept in `folder` (None: nowhere) after each generation;
+    in this process. The archive is kept in `folder` (None: nowhere) after the first generation,
+    after each that ends `SAVE_SECONDS` or more after the last that was kept, and at the end;
     `resume` goes on from there.
 
     Raises InputError for a folder that holds an archive (without `resume`) or one of another space
@@ -78,11 +82,11 @@ def run(
     archive = _open(space, folder, resume)
     search = _Search(space, archive, limits, progress or _silent)
     busy = 0.0
-    with Crew(evaluate, workers) as crew:
+    keeper = _Keeper(archive, folder)
+    with keeper, Crew(evaluate, workers) as crew:
         while search.remaining and not archive.exhausted:
             busy += search.generation(crew)
-            if folder is not None:
-                archive.save(folder)
+            keeper.generation()
             _check_alive(archive)
     _check_alive(archive)
     seconds = time.monotonic() - began
@@ -124,6 +128,31 @@ def _check_alive(archive: Archive) -> None:
         raise ClaimError(f"all {len(failures)} evaluations failed; the first: {failures[0]}")
 
 
+class _Keeper:
+    """Keeps the archive in a folder: writing thousands of records takes longer than a generation
+    of quick evaluations, so not after each. A context manager; what was finished is kept."""
+
+    def __init__(self, archive: Archive, folder: Path | None) -> None:
+        self._archive, self._folder = archive, folder
+        self._kept = -math.inf
+        self._pending = False
+
+    def __enter__(self) -> _Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pending and self._folder is not None:
+            self._archive.drop_unfinished()
+            self._archive.save(self._folder)
+
+    def generation(self) -> None:
+        """A generation is finished."""
+        self._pending = True
+        if self._folder is not None and time.monotonic() - self._kept >= SAVE_SECONDS:
+            self._archive.save(self._folder)
+            self._kept, self._pending = time.monotonic(), False
+
+
 class _Search:
     """A search between two generations."""
 
@@ -133,6 +162,7 @@ class _Search:
         self.engine = engine(spec.algorithm, space, spec.population, spec.seed)
         self.numbers = {record.encoding: record.number for record in archive.records}
         self.spent = archive.evaluations
+        self.evaluations = archive.evaluations
         if archive.generations:
             self.engine.restore(archive.engine, self.numbers)
 
@@ -152,6 +182,7 @@ class _Search:
         for record, result in zip(chosen, results, strict=True):
             records[record.number] = self._judged(record, result)
         self.spent += len(chosen)
+        self.evaluations += len(chosen)
         self._learn([records[record.number] for record in chosen])
         self.archive.generations += 1
         self.archive.engine = self.engine.state()
