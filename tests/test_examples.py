@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tercet.flow.search.constraints import check
+from tercet.flow.search.space_file import load_space
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -24,3 +27,11 @@ def test_widths_scores_both_plans_and_marks_a_front(monkeypatch, capsys):
     assert int(rows["2x4 checksum"][2].replace(",", "")) > int(
         rows["2x4 plain"][2].replace(",", "")
     )
+
+
+def test_the_search_space_loads_and_can_satisfy_its_constraint():
+    space = load_space(EXAMPLES / "search.toml")
+    check(space)
+
+    assert space.size == 2 * (4 + 16) * 2 * 2 * 2
+    assert space.search.evaluations == 24
