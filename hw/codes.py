@@ -50,7 +50,9 @@ def check(m: Module, kind: str, value: Value, code: Value) -> tuple[Value, Value
     known = [syndrome == place for place in places]
     known += [syndrome == 0, *(syndrome == 1 << k for k in range(len(syndrome)))]
     wrong = (~odd & syndrome.any()) | (odd & ~Cat(*known).any())
-    right = raw ^ flips
+    # A signal, so that all who read it, replicas among them, read one and not a copy each.
+    right = Signal(len(raw), name="corrected")
+    m.d.comb += right.eq(raw ^ flips)
     return (right.as_signed() if value.shape().signed else right), wrong
 
 

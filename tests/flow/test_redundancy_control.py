@@ -24,8 +24,8 @@ MERGE = (
 )
 
 
-def design(workdir):
-    """A convolution, a pool and a dense layer whose control is in triplicate, and its voters."""
+def design(workdir, **protection):
+    """A convolution, a pool and a dense layer with control in triplicate, and its voters."""
     rng = np.random.default_rng(0)
     scale = ir.Requantize(np.array([1]), np.array([2]), ir.TensorType(2, False))
     nodes = (
@@ -41,7 +41,9 @@ def design(workdir):
         ),
     )  # fmt: skip
     graph = ir.Graph("g", "x", (3, 3, 1), ir.TensorType(2, False), nodes, "fc")
-    guards = {node.name: Protection(control="tmr") for node in nodes if node.name in FOLDING}
+    guards = {
+        name: Protection(control="tmr", **protection if name != "pool" else {}) for name in FOLDING
+    }
     layers = configure(graph, FOLDING, guards)
     verilog = emit.emit(layers, workdir)
     rows = emit.voters(layers, verilog.read_text())
@@ -89,3 +91,14 @@ def test_every_voter_of_the_verilog_is_traced(tmp_path):
     assert FOLDING.keys() == {voter.layer for voter in voters}
     for layer in FOLDING:
         assert {f"{layer}.{part}.control_voter" for part in parts} <= {v.path for v in voters}
+
+
+def test_triplicated_lanes_read_one_corrected_element(tmp_path):
+    verilog, voters = design(tmp_path, neurons=(0, 1), stream="secded")
+
+    _, result = trace(verilog, verilog, voters, "ecp5-25k", tmp_path / "kept")
+
+    lanes = [row for row in result["voters"] if row["path"] in ("conv.voter_0", "fc.voter_0")]
+    assert len(lanes) == 2
+    assert [row["problems"] for row in lanes] == [[], []]
+    assert result["found"] == result["expected"]
