@@ -8,9 +8,9 @@ benchmarks/networks.py. A GRAPH.json has its images in an .npz of the same name 
 benchmarks/zoo.py --data writes them). Each plan is built and struck by N upsets over all
 flip-flops, on images that chose nothing. One row each: register bits, and the share of them that a
 key of the plan covers; interval and latency; vulnerable bit-cycles against plain, the limits
-of 95 % in brackets; of the upsets that make some result's class wrong the share that was flagged
-or corrected, for the registers that the plan is about and for all; detected errors, retries,
-corrections, false alarms and hangs, in shares of all upsets; frames that came out right and
+of 95 % in brackets, and what the resilience estimate predicts; of the upsets that make some
+result's class wrong the share that was flagged or corrected, for the registers that the plan is
+about and for all; detected errors, retries, corrections, false alarms and hangs, in shares of all upsets; frames that came out right and
 without a flag while nothing was struck. Then, for each target and kind of multipliers, what each
 plan needs after synthesis, and its area = LUT + 0.5 FF + 100 DSP + 200 BRAM (18 kbit) against
 plain; voter bits found in the netlist. Results are kept in DIR: the same command goes on where it
@@ -37,6 +37,7 @@ from tercet.flow.design import Design, prepare
 from tercet.flow.folding import balance
 from tercet.flow.plan_file import parse_plan
 from tercet.flow.report.case import safety_case
+from tercet.flow.resilience import resilience_estimate, sensitivity
 from tercet.flow.synth import synth
 from tercet.hw.configure import Fold
 from tercet.quant import datasets, reference, serialize
@@ -173,7 +174,9 @@ def share(part: int, total: int) -> str:
     return f"{part} of {total} ({low:.2%} to {high:.2%})"
 
 
-def struck_text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
+def struck_text(
+    name: str, row: dict[str, Any], plain: dict[str, Any], predicted: float | None
+) -> str:
     """A plan's row of the first table."""
     report, audit = row["report"], row["report"]["audit"]
     outcomes, total = report["outcomes"], report["experiments"]
@@ -181,6 +184,7 @@ def struck_text(name: str, row: dict[str, Any], plain: dict[str, Any]) -> str:
     cells += [f"{row['interval']:,}", f"{row['latency']:,}"]
     ratio = compare(report, plain["report"])
     cells.append(f"{ratio['value']:.4f} ({ratio['low']:.4f} to {ratio['high']:.4f})")
+    cells.append("" if predicted is None else f"{predicted:.4f}")
     for which in ("own", "all"):
         wrong, silent = row["detected"][which]
         cells.append(share(wrong - silent, wrong))
@@ -199,7 +203,7 @@ def cost_text(name: str, cost: dict[str, Any], plain: dict[str, Any]) -> str:
 
 RATES = ("sdc_critical", "due", "recovered", "corrected", "false_alarm", "hang")
 STRUCK = (
-    "plan", "bits", "covered", "II", "latency", "vulnerable to plain",
+    "plan", "bits", "covered", "II", "latency", "vulnerable to plain", "predicted",
     "wrong class flagged, own registers", "all registers", "critical", "due", "recovered",
     "corrected", "false alarm", "hang", "right without a fault", "audit differs",
 )  # fmt: skip
@@ -225,11 +229,13 @@ def main() -> None:
         out = args.out / network.name
         print(f"\n{network.name}, {args.faults:,} upsets\n{head(STRUCK)}", flush=True)
         rows: dict[str, dict[str, Any]] = {}
+        flips = sensitivity(network.graph, network.select_x)
         for plan in plans:
             design = out / f"{plan.replace(' ', '_')}-{args.faults}"
             make = partial(campaign, network, plan, args.faults, design)
             rows[plan] = kept(design.with_suffix(".json"), make)
-            print(struck_text(plan, rows[plan], rows["plain"]), flush=True)
+            estimate = resilience_estimate(design_of(network, plan, "dsp"), flips).ratio
+            print(struck_text(plan, rows[plan], rows["plain"], estimate), flush=True)
         for target, multiplier in product(args.target, args.multiplier):
             print(f"\n{network.name}, {target}, multiplier {multiplier}\n{head(COST)}", flush=True)
             for plan in plans:

@@ -41,7 +41,7 @@ from tercet.sim.schedule import Schedule
 from tercet.sim.statistics import wilson
 from tercet.sim.testbed import StreamTestbed
 
-SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
+SHARES = (0.05, 0.1, 0.2, 0.5)
 SCORES = ("activation", "contribution", "class", "combined", "taylor", "msb", "injection")
 LANES = ("product", "accumulator", "weight")
 INPUTS, RANDOM, SHARE = 48, 100, 0.2
