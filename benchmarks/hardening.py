@@ -7,14 +7,14 @@ Without GRAPH.json: the demo's network (its committed folding) and the trained r
 benchmarks/networks.py. A GRAPH.json has its images in an .npz of the same name beside it (as
 benchmarks/zoo.py --data writes them). Each plan is built and struck by N upsets over all
 flip-flops, on images that chose nothing. One row each: register bits, and the share of them that a
-key of the plan covers; interval and latency; vulnerable bit-cycles against plain, the limits
-of 95 % in brackets, and what the resilience estimate predicts; of the upsets that make some
-result's class wrong the share that was flagged or corrected, for the registers that the plan is
-about and for all; detected errors, retries, corrections, false alarms and hangs, in shares of all upsets; frames that came out right and
-without a flag while nothing was struck. Then, for each target and kind of multipliers, what each
-plan needs after synthesis, and its area = LUT + 0.5 FF + 100 DSP + 200 BRAM (18 kbit) against
-plain; voter bits found in the netlist. Results are kept in DIR: the same command goes on where it
-was stopped.
+key of the plan covers; interval and latency; vulnerable bit-cycles against plain, the limits of 95
+% in brackets, and what the resilience estimate predicts; of the upsets that make some result's
+class wrong the share that was flagged or corrected, for the registers that the plan is about and
+for all; detected errors, retries, corrections, false alarms and hangs, in shares of all upsets;
+frames that came out right and without a flag while nothing was struck. Then, for each target and
+kind of multipliers, what each plan needs after synthesis, and its area = LUT + 0.5 FF + 100 DSP +
+200 BRAM (18 kbit) against plain; voter bits found in the netlist. Results are kept in DIR: the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
