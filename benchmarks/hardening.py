@@ -50,9 +50,6 @@ from tercet.sim.clocked import run_frames
 from tercet.sim.outcomes import Outcome
 from tercet.sim.statistics import wilson
 
-CLEAN = 10_000
-"""Frames without a fault that must come out right and without a flag."""
-
 SUMMED = ("product", "accumulator")
 CARRIED = ("product", "accumulator", "weight", "window", "activation")
 CHECKED: dict[str, Any] = {"checksum": {"modulus": 3}}
@@ -123,18 +120,18 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def campaign(network: Network, plan: str, faults: int, out: Path) -> dict[str, Any]:
-    """One plan's circuit without a fault and with `faults` upsets."""
+def campaign(network: Network, plan: str, faults: int, clean: int, out: Path) -> dict[str, Any]:
+    """One plan's circuit on `clean` frames without a fault, and with `faults` upsets."""
     design = design_of(network, plan, "dsp")
     build = build_design(design, out, frames=network.judge_x)
-    x = network.judge_x[np.arange(CLEAN) % len(network.judge_x)]
+    x = network.judge_x[np.arange(clean) % len(network.judge_x)]
     equal = np.array_equal(run_frames(out, x), reference.run(design.graph, x))
     report = run_campaign(out, engine="bitparallel", faults=faults, inputs=48, audit=50, seed=0)
     return {
         "covered": safety_case(out)["covered_bits"]["share"],
         "latency": build["latency_cycles"],
         "interval": build["initiation_interval"],
-        "clean": CLEAN if equal else 0,
+        "clean": clean if equal else 0,
         "report": report,
         "detected": {
             name: detected(out, roles) for name, roles in (("own", PLANS[plan][1]), ("all", ()))
@@ -222,6 +219,7 @@ def main() -> None:
     parser.add_argument("--target", nargs="+", default=["ecp5-85k"])
     parser.add_argument("--multiplier", nargs="+", choices=["dsp", "lut"], default=["dsp"])
     parser.add_argument("--faults", type=int, default=1_000_000)
+    parser.add_argument("--clean", type=int, default=10_000, help="frames without a fault")
     parser.add_argument("--out", type=Path, default=Path("build/hardening"))
     args = parser.parse_args()
     plans = list(dict.fromkeys(["plain", *args.plan]))
@@ -232,7 +230,7 @@ def main() -> None:
         flips = sensitivity(network.graph, network.select_x)
         for plan in plans:
             design = out / f"{plan.replace(' ', '_')}-{args.faults}"
-            make = partial(campaign, network, plan, args.faults, design)
+            make = partial(campaign, network, plan, args.faults, args.clean, design)
             rows[plan] = kept(design.with_suffix(".json"), make)
             estimate = resilience_estimate(design_of(network, plan, "dsp"), flips).ratio
             print(struck_text(plan, rows[plan], rows["plain"], estimate), flush=True)
