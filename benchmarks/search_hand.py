@@ -5,7 +5,7 @@ before any search, what the search has: its training and quantiser, and every in
 and plan of the space, so that they have more circuits than they need. A member of the front
 dominates a circuit where it is nowhere worse and somewhere better. Since the front is chosen on the
 select images, the same is counted again with the errors on the test images, which chose nothing.
-Everything is kept in DIR: a run that was stopped goes on when it is started again. All but the
+DIR keeps archive and networks: a run that was stopped goes on when it is started again. All but the
 seconds is deterministic. Exit status 1 if, with the errors on the select images, the front
 dominates no circuit of some network.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,6 @@ from tercet.quant.train import accuracy
 
 SPACE = Path(__file__).with_name("hand_space.toml")
 OUT = Path("build/search_hand")
-KEPT = "hand.json"
 
 
 def network(
@@ -88,7 +86,7 @@ def compare(path: Path, out: Path, workers: int) -> int:
           f"evaluation; failures {found['failures']}, refused {found['refused']}")  # fmt: skip
     best = front(load_archive(out).feasible, space.objectives)
     began = time.monotonic()
-    made = circuits(evaluator, workers)
+    made = circuits(evaluator, best, workers)
     print(f"by hand: {len(HAND)} networks, {len(made)} circuits that meet the constraints, "
           f"{time.monotonic() - began:.0f} s in this run")  # fmt: skip
     sets = {"select": (best, made), "test": (tested(evaluator, best), tested(evaluator, made))}
@@ -105,33 +103,36 @@ def versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in names)
 
 
-def circuits(evaluator: Evaluator, workers: int) -> list[Record]:
-    """Every circuit of every network of `HAND` that meets the constraints, kept in `KEPT`."""
-    space, path = evaluator.space, evaluator.folder / KEPT
+def circuits(evaluator: Evaluator, best: Sequence[Record], workers: int) -> list[Record]:
+    """Every circuit of every network of `HAND` that meets the constraints.
+
+    Members of the front are evaluated again beside them: InputError where one is no longer what the
+    archive says, for then the two sides were judged differently.
+    """
+    space = evaluator.space
     hardware = [space.gene(name).choices for name in ("interval", "multiplier", "plan")]
     wanted = [
         (name, Candidate(spec, int(interval), str(multiplier), str(plan)))
         for name, spec in HAND.items()
         for interval, multiplier, plan in itertools.product(*hardware)
     ]
-    origin = [space.digest, *(spec.digest for spec in HAND.values())]
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("origin") != origin:
-        with Crew(evaluator.evaluate, workers) as crew:
-            results = crew.run([candidate for _, candidate in wanted])
-        for (name, candidate), result in zip(wanted, results, strict=True):
-            if result.objectives is None:
-                print(f"refused: {name}, interval {candidate.interval}: {result.failure}")
-        kept = {"origin": origin, "objectives": [result.objectives for result in results]}
-        path.write_text(json.dumps(kept) + "\n")
-    limits = Constraints(space)
-    return [
-        Record(number, 0, (), {"network": name, "candidate": one}, objectives=objectives)
-        for number, ((name, one), objectives) in enumerate(
-            zip(wanted, kept["objectives"], strict=True)
-        )
-        if objectives is not None and limits.broken(objectives) is None
-    ]
+    members = [candidate_of(record, space) for record in best]
+    with Crew(evaluator.evaluate, workers) as crew:
+        results = crew.run([*members, *(candidate for _, candidate in wanted)])
+    for record, result in zip(best, results, strict=False):
+        if result.objectives != record.objectives:
+            raise InputError(
+                f"{evaluator.folder}: candidate {record.number} was judged by another version of "
+                "tercet; search again in another folder"
+            )
+    limits, made = Constraints(space), []
+    for (name, one), result in zip(wanted, results[len(best) :], strict=True):
+        if result.objectives is None:
+            print(f"refused: {name}, interval {one.interval}: {result.failure}")
+        elif limits.broken(result.objectives) is None:
+            genome = {"network": name, "candidate": one}
+            made.append(Record(len(made), 0, (), genome, objectives=result.objectives))
+    return made
 
 
 def candidate_of(record: Record, space: Space) -> Candidate:
