@@ -20,6 +20,7 @@ from ..quant import reference
 from ..quant.errors import InputError
 from ..quant.ir import ArgMax, Graph, IntArray
 from ..quant.sensitivity import measure
+from ..sim.statistics import widest
 from . import targets
 from .builder import build_design
 from .design import Design, prepare
@@ -94,7 +95,8 @@ class Objective:
         if not self.faults:
             return Scores(accuracy, luts, cycles)
         rate, scale = self._exposure(design)
-        interval = (rate["low_inputs"] * scale, rate["high_inputs"] * scale)
+        low, high = widest(rate)
+        interval = (low * scale, high * scale)
         return Scores(accuracy, luts, cycles, rate["vulnerable_bit_cycles"], interval)
 
     def _accuracy(self, graph: Graph) -> float:

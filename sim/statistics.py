@@ -10,6 +10,7 @@ Statistics & Data Analysis 53, 2009). Sequential looks share out the error (Bonf
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "sample_size",
     "stratified",
     "vulnerable_bit_cycles",
+    "widest",
     "wilson",
 ]
 
@@ -232,3 +234,10 @@ def ratio(a: Counts, b: Counts, *, paired: bool, confidence: float = 0.95, seed:
         low = min(low, a_low / b_high)
         high = max(high, a_high / b_low if b_low else math.inf)
     return Ratio(value, low, high if math.isfinite(high) else None)
+
+
+def widest(rate: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval of a report's RATE over faults and that over inputs, the wider limit of each:
+    without an event all inputs agree, and say nothing of how many faults were too few."""
+    low, high = rate["low_inputs"], rate["high_inputs"]
+    return min(rate["low"], low), max(rate["high"], high)

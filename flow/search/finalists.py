@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...quant.ir import ArgMax, Graph, IntArray
+from ...sim.statistics import widest
 from ..builder import build_design
 from .archive import Record
 from .evaluate import Evaluator
@@ -98,7 +99,8 @@ def _measure(evaluator: Evaluator, record: Record, folder: Path, faults: int) ->
     rate = struck["sdc_critical"]
     measured["vulnerable_bit_cycles"] = rate["vulnerable_bit_cycles"]
     scale = struck["ff_bits"] * struck["initiation_interval"]
-    limits = {"vulnerable_bit_cycles": (rate["low_inputs"] * scale, rate["high_inputs"] * scale)}
+    low, high = widest(rate)
+    limits = {"vulnerable_bit_cycles": (low * scale, high * scale)}
     return {
         "number": record.number,
         "genome": dict(record.genome),

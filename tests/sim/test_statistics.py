@@ -14,6 +14,7 @@ from tercet.sim.statistics import (
     sample_size,
     stratified,
     vulnerable_bit_cycles,
+    widest,
     wilson,
 )
 
@@ -195,3 +196,17 @@ def test_an_interval_that_was_waited_for_covers(p):
 
     assert np.mean(covered) >= 0.9
     assert min(ends) < looks.sizes[-1]
+
+
+def test_the_widest_interval_of_no_event_is_that_of_the_faults():
+    low, high = wilson(0, 1000)
+    rate = {"low": low, "high": high, "low_inputs": 0.0, "high_inputs": 0.0}
+
+    assert widest(rate) == (low, high)
+    assert high > 0.003
+
+
+def test_the_widest_interval_of_unlike_inputs_is_that_of_the_inputs():
+    rate = {"low": 0.2, "high": 0.3, "low_inputs": 0.1, "high_inputs": 0.4}
+
+    assert widest(rate) == (0.1, 0.4)
