@@ -14,14 +14,14 @@ from .. import targets
 from ..plan import Plan
 from ..plan_file import parse_plan
 from .candidate import FAMILIES, HEADS
+from .engine import ALGORITHMS
 from .images import content_digest, describe
 from .objectives import NAMES, is_own, own_file
 from .space import FIT, NO_PLAN, DataSpec, Gene, SearchSpec, Space, TrainSpec
 from .space_keys import Table
 
-__all__ = ["ALGORITHMS", "load_space"]
+__all__ = ["load_space"]
 
-ALGORITHMS = ("nsga2", "nsga3", "random")
 MULTIPLIERS = ("dsp", "lut")
 TABLES = (
     "data", "network", "train", "hardware", "plans", "objectives", "constraints", "search",
