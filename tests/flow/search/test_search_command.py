@@ -41,9 +41,10 @@ def test_nothing_dominates_the_front(tiny):
 
 def test_each_network_is_trained_once(tiny):
     networks = list((tiny.out / "networks").iterdir())
+    archive = load_archive(tiny.out)
 
-    assert len(networks) == 2
-    assert load_archive(tiny.out).evaluations == 8
+    assert archive.evaluations == 8
+    assert len(networks) == len({tuple(one.genome["width"]) for one in archive.records}) < 8
 
 
 def test_the_plots_need_no_network(tiny):
