@@ -111,7 +111,8 @@ class Archive:
             Path(part).replace(path)
         except OSError as error:
             Path(part).unlink(missing_ok=True)
-            raise InputError(f"{printable(str(path))}: {error.strerror or error}") from None
+            shown = f"{printable(str(folder))}/{NAME}"
+            raise InputError(f"{shown}: {error.strerror or error}") from None
 
     def check_space(self, digest: str, space: Json, where: str) -> None:
         """InputError that says what differs unless the archive is of that space."""
@@ -129,7 +130,7 @@ _HEAD = ("digest", "space", "engine", "reference", "generations", "exhausted")
 def load_archive(folder: Path) -> Archive:
     """Read `folder`/archive.json. Raises InputError naming the file."""
     path = folder / NAME
-    shown = printable(str(path))
+    shown = f"{printable(str(folder))}/{NAME}"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
