@@ -31,7 +31,7 @@ def block(word):
     section = PAGE.read_text().split("\n## From your own Optuna or pymoo loop\n")[1]
     section = section.split("\n## ")[0]
     (found,) = (b for b in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if word in b)
-    assert len(found.splitlines()) <= LINES
+    assert len([line for line in found.splitlines() if line]) <= LINES
     return found
 
 
